@@ -1,0 +1,16 @@
+//! The words of the domain and the rules between them, pure: serde and std, no clock, no I/O, no actor.
+//!
+//! Everything that recovery, the console and the wire agree on is spelled here once.
+
+pub mod agent;
+pub mod chat;
+pub mod clarification;
+pub mod event;
+pub mod ids;
+pub mod journal;
+pub mod outcome;
+pub mod plan;
+pub mod run;
+pub mod step;
+pub mod task;
+pub mod topic;

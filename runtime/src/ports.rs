@@ -1,0 +1,1 @@
+//! ports (to be written)

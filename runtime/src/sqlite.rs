@@ -1,0 +1,1 @@
+//! sqlite (to be written)
