@@ -1,0 +1,2 @@
+-- placeholder, replaced by the bus work
+SELECT 1;

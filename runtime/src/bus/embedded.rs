@@ -1,0 +1,1 @@
+//! bus/embedded (to be written)

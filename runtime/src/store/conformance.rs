@@ -1,0 +1,1 @@
+//! store/conformance (to be written)

@@ -1,0 +1,1 @@
+//! store/sqlite (to be written)
