@@ -30,7 +30,7 @@ impl Default for BackoffOptions {
             first: Duration::from_millis(500),
             cap: Duration::from_secs(30),
             jitter: 0.2,
-            healthy_after: Duration::from_secs(60),
+            healthy_after: Duration::from_mins(1),
         }
     }
 }
@@ -123,7 +123,7 @@ mod tests {
         backoff.next(&mut rng);
         backoff.lived(Duration::from_secs(59));
         assert_eq!(backoff.next(&mut rng), Duration::from_secs(1));
-        backoff.lived(Duration::from_secs(60));
+        backoff.lived(Duration::from_mins(1));
         assert_eq!(backoff.next(&mut rng), Duration::from_millis(500));
     }
 

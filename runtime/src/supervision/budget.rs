@@ -23,7 +23,7 @@ pub struct RestartBudget {
 
 impl Default for RestartBudget {
     fn default() -> Self {
-        Self { max: 3, window: Duration::from_secs(60) }
+        Self { max: 3, window: Duration::from_mins(1) }
     }
 }
 
@@ -126,7 +126,7 @@ mod tests {
         let mut none = Restarts::new(RestartBudget { max: 0, window: Duration::from_secs(1) });
         assert_eq!(none.record(now), Decision::Exhausted);
 
-        let mut one = Restarts::new(RestartBudget { max: 1, window: Duration::from_secs(60) });
+        let mut one = Restarts::new(RestartBudget { max: 1, window: Duration::from_mins(1) });
         assert_eq!(one.record(now), Decision::Restart);
         assert_eq!(one.record(now.checked_sub(Duration::from_secs(90)).unwrap_or(now)), Decision::Exhausted);
     }

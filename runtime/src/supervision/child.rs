@@ -15,7 +15,8 @@
 //!
 //! The start function is called for every life, so it captures what it needs by clone and makes everything else
 //! afresh: what a crash left behind must not reach the next life. `pre_start` is quick and connects to nothing (the
-//! supervisor waits for it, at most [`ChildSpec::start_timeout`]); connecting belongs into a state after the start.
+//! supervisor waits for it, at most [`ChildSpec::start_timeout`]); connecting belongs into a state after the start. The
+//! spawn is the last thing a start function does: if it failed afterwards, a life would go on that nobody knows.
 
 use std::fmt;
 use std::future::Future;
@@ -50,7 +51,8 @@ pub enum Restart {
 /// How a child is brought down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shutdown {
-    /// It takes nothing new and handles what it has; killed when that takes longer.
+    /// It takes nothing new and handles what it has; killed when that takes longer. A supervisor's time must cover that
+    /// of its own children.
     Drain(Duration),
     /// Cut off at its next await.
     Kill,
@@ -115,7 +117,7 @@ pub struct ChildView {
     /// Why it is unavailable or stopped.
     pub reason: Option<String>,
     /// When it is started again, while it is backing off.
-    pub starts_in: Option<Duration>,
+    pub starts_in_ms: Option<u64>,
     /// Restarts so far.
     pub restarts: u32,
     /// Why it last fell.
@@ -139,7 +141,7 @@ impl ChildSpec {
             backoff: BackoffOptions::default(),
             shutdown: Shutdown::default(),
             start_timeout: Duration::from_secs(5),
-            revive_after: Some(Duration::from_secs(300)),
+            revive_after: Some(Duration::from_mins(5)),
             start: Arc::new(move |context| start(context).boxed()),
         }
     }

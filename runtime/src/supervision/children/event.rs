@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use crate::supervision::child::CHILD_ID_BYTES_MAX;
 
-/// A wait is over: the message a supervisor sends itself and passes to [`Children::timer`].
+/// A wait is over: the message a supervisor sends itself and passes to [`super::Children::timer`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChildTimer {
-    /// The path of the [`Children`] it belongs to, for an actor that holds several.
+    /// The path of the [`super::Children`] it belongs to, for an actor that holds several.
     pub parent: Arc<str>,
     /// The child it is about.
     pub id: String,
@@ -57,7 +57,7 @@ pub enum ChildEvent {
         /// How.
         reason: String,
     },
-    /// The event is about an actor that is no child here, or about no end at all.
+    /// The event is about no child here.
     NotMine,
 }
 
@@ -83,7 +83,7 @@ pub enum ChildrenError {
         /// The name.
         id: String,
     },
-    /// [`ChildrenOptions::limit`] is reached.
+    /// [`super::ChildrenOptions::limit`] is reached.
     #[error("{parent} has {limit} children, no more are taken")]
     Full {
         /// The supervisor's path.
@@ -91,7 +91,7 @@ pub enum ChildrenError {
         /// The limit.
         limit: usize,
     },
-    /// [`Children::stop_all`] has begun.
+    /// [`super::Children::stop_all`] has begun.
     #[error("{0} is stopping and starts no more children")]
     Closing(Arc<str>),
 }

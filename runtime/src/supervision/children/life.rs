@@ -104,6 +104,9 @@ impl Children {
         child.backoff.lived(child.running_since.elapsed());
         if let Exit::Failed { cause } = exit {
             child.remember(cause);
+            if !exit.calls_for(child.spec.restart) {
+                tracing::warn!(path = child.entry.path(), cause, "child fell, it is not wanted back");
+            }
         }
         match child.phase {
             Phase::Stopping(Then::Remove) => self.forget(place, exit.to_string()),
@@ -211,8 +214,8 @@ impl Child {
             Phase::Unavailable { reason } => (ActorState::Unavailable, Some(reason.clone())),
             Phase::Stopped { reason } => (ActorState::Stopped, Some(reason.clone())),
         };
-        let starts_in = match self.phase {
-            Phase::BackingOff { until } => Some(until.saturating_duration_since(Instant::now())),
+        let starts_in_ms = match self.phase {
+            Phase::BackingOff { until } => Some(until.saturating_duration_since(Instant::now()).as_millis() as u64),
             _ => None,
         };
         ChildView {
@@ -220,7 +223,7 @@ impl Child {
             kind: self.spec.kind,
             state,
             reason,
-            starts_in,
+            starts_in_ms,
             restarts: self.lives.saturating_sub(1),
             last_error: self.last_error.clone(),
             mailbox_depth: self.depth.get(),

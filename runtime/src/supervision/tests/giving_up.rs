@@ -24,7 +24,7 @@ async fn over_budget_it_is_unavailable_and_a_reset_brings_it_back() {
     let seen = office.tree.get("root/a").expect("visible");
     assert_eq!((seen.state, seen.last_error.as_deref()), (ActorState::Unavailable, Some("on purpose")));
     let view = office.view("a").await;
-    assert_eq!((view.state, view.reason.as_deref(), view.starts_in), (ActorState::Unavailable, Some(SPENT), None));
+    assert_eq!((view.state, view.reason.as_deref(), view.starts_in_ms), (ActorState::Unavailable, Some(SPENT), None));
     assert!(office.get("a").await.is_none());
 
     office.reset("a").await.expect("known");
@@ -37,7 +37,7 @@ async fn over_budget_it_is_unavailable_and_a_reset_brings_it_back() {
 #[tokio::test(start_paused = true)]
 async fn an_unavailable_child_is_tried_again_after_a_while_if_the_spec_says_so() {
     let office = Office::open(Strategy::OneForOne).await;
-    let pause = Duration::from_secs(300);
+    let pause = Duration::from_mins(5);
     office.start(office.worker("a").spec().revive_after(Some(pause))).await.expect("taken in");
     office.next().await;
     spend_the_budget(&office, "a").await;
