@@ -17,5 +17,16 @@
 //! Calls go down (messages to children), facts go out (rows, then events), failures go up (supervision events). Every
 //! in-memory message is a hint: losing all of them loses nothing, for the store is asked again.
 
+pub mod agent;
+pub mod inbox;
+pub mod orchestrator;
+pub mod pool;
+pub mod recovery;
 pub mod registry;
+pub mod relay;
+pub mod root;
+pub mod served;
+pub mod stage;
+pub mod step;
 pub mod troupe;
+pub mod work;
