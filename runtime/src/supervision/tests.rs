@@ -18,6 +18,7 @@ mod giving_up;
 mod order;
 mod restarting;
 mod stopping;
+mod storm;
 mod traps;
 
 /// Longest a test waits for anything, on the paused clock.
@@ -218,7 +219,11 @@ struct Office {
 
 impl Office {
     async fn open(strategy: Strategy) -> Self {
-        let options = ChildrenOptions { strategy, limit: 4, ..ChildrenOptions::default() };
+        Self::open_for(strategy, 4).await
+    }
+
+    async fn open_for(strategy: Strategy, limit: usize) -> Self {
+        let options = ChildrenOptions { strategy, limit, ..ChildrenOptions::default() };
         let (events, received) = mpsc::unbounded_channel();
         let tree = Tree::default();
         let start = BossStart { tree: tree.clone(), options, events };
