@@ -8,6 +8,12 @@ CREATE TABLE nodes (
     started_at  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- One row, written by every ping: a store that can only read does not answer it.
+CREATE TABLE pings (
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL
+) STRICT;
+
 -- Every spec that a run has pinned, by digest.
 CREATE TABLE agent_specs (
     digest     TEXT    PRIMARY KEY NOT NULL,
@@ -16,7 +22,8 @@ CREATE TABLE agent_specs (
     first_seen INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- The inbox: unique by id, and the id is derived from the event and the agent.
+-- The inbox: unique by id, and the id is derived from the event and the agent. The wide column is the last one, so
+-- that lists read past it.
 CREATE TABLE tasks (
     seq            INTEGER PRIMARY KEY,
     id             BLOB    NOT NULL UNIQUE,
@@ -28,8 +35,8 @@ CREATE TABLE tasks (
     topic          TEXT    NOT NULL,
     traceparent    TEXT    NOT NULL,
     priority       INTEGER NOT NULL,
-    event          TEXT    NOT NULL,
-    created_at     INTEGER NOT NULL
+    created_at     INTEGER NOT NULL,
+    event          TEXT    NOT NULL
 ) STRICT;
 CREATE INDEX tasks_by_agent ON tasks (agent_id);
 
@@ -46,7 +53,8 @@ CREATE TABLE steps (
     claims      INTEGER NOT NULL,
     claimed_seq INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX steps_running ON steps (owner) WHERE status = 'running';
+-- Few are open at a time, whatever has ended: recovery and `status=running|waiting` read these only.
+CREATE INDEX steps_open ON steps (status, owner) WHERE status IN ('running', 'waiting');
 
 -- All entries of a step but its last, which is its row in execution_results.
 CREATE TABLE journal (
@@ -58,7 +66,8 @@ CREATE TABLE journal (
     PRIMARY KEY (step_id, seq)
 ) STRICT, WITHOUT ROWID;
 
--- How steps ended: the last journal entry itself, found by agent and time.
+-- How steps ended: the last journal entry itself, found by agent and time. outcome is NULL when it is the entry's own
+-- answer, so that no answer is stored twice.
 CREATE TABLE execution_results (
     id                  INTEGER PRIMARY KEY,
     step_id             BLOB    NOT NULL UNIQUE,
@@ -66,20 +75,21 @@ CREATE TABLE execution_results (
     agent_id            TEXT    NOT NULL,
     execution_timestamp INTEGER NOT NULL,
     status              TEXT    NOT NULL,
-    outcome             TEXT    NOT NULL,
+    input_tokens        INTEGER NOT NULL,
+    output_tokens       INTEGER NOT NULL,
+    cost_microusd       INTEGER NOT NULL,
+    outcome             TEXT,
     seq                 INTEGER NOT NULL,
     version             INTEGER NOT NULL,
     kind                TEXT    NOT NULL,
-    body                TEXT    NOT NULL,
-    input_tokens        INTEGER NOT NULL,
-    output_tokens       INTEGER NOT NULL,
-    cost_microusd       INTEGER NOT NULL
+    body                TEXT    NOT NULL
 ) STRICT;
 CREATE INDEX execution_results_by_agent ON execution_results (agent_id, execution_timestamp);
 
--- What must still be told to the bus; refers to the task and the result, holds no copy.
+-- What must still be told to the bus; refers to the task and the result, holds no copy. AUTOINCREMENT: a number that
+-- was told is never given again, else a repeated "told" would delete what nobody has told yet.
 CREATE TABLE outbox (
-    seq     INTEGER PRIMARY KEY,
+    seq     INTEGER PRIMARY KEY AUTOINCREMENT,
     task_id BLOB NOT NULL,
     step_id BLOB NOT NULL
 ) STRICT;
