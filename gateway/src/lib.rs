@@ -1,1 +1,3 @@
 //! x
+pub mod slack;
+pub mod stand_in;
