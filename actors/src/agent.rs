@@ -15,7 +15,7 @@ use troupe_runtime::supervision::{ChildContext, Depth, Exit, Tree};
 
 use crate::stage::Stage;
 use crate::step::{Beginning, StepActor};
-use crate::work::{Seat, Work};
+use crate::work::Work;
 
 /// What an agent actor is told.
 #[derive(Debug, RactorMessage)]
@@ -34,7 +34,6 @@ pub enum AgentMessage {
 /// An agent actor.
 pub struct AgentActor {
     stage: Stage,
-    seat: Seat,
     path: String,
     tree: Tree,
     depth: Depth,
@@ -55,9 +54,9 @@ struct UnderWay {
 
 impl AgentActor {
     /// Starts one life of it.
-    pub async fn start(stage: Stage, seat: Seat, context: ChildContext) -> Result<ActorCell, SpawnErr> {
+    pub async fn start(stage: Stage, context: ChildContext) -> Result<ActorCell, SpawnErr> {
         let (path, tree, depth) = (context.path.clone(), context.tree.clone(), context.depth.clone());
-        context.spawn(Self { stage, seat, path, tree, depth }, ()).await
+        context.spawn(Self { stage, path, tree, depth }, ()).await
     }
 
     async fn begin(&self, myself: &ActorRef<AgentMessage>, steps: &mut Steps, under_way: UnderWay, how: Beginning) {

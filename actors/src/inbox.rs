@@ -98,7 +98,8 @@ impl Inbox {
         if deliveries.is_empty() {
             return Ok(false);
         }
-        let accepted = join_all(deliveries.into_iter().zip(slots).map(|(delivery, slots)| self.accept(delivery, slots)));
+        let accepted =
+            join_all(deliveries.into_iter().zip(slots).map(|(delivery, slots)| self.accept(delivery, slots)));
         let (mut work, mut refused) = (Vec::new(), false);
         for result in accepted.await {
             match result {

@@ -12,7 +12,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, Spawn
 use ractor_cluster_derive::RactorMessage;
 use troupe_runtime::domain::agent::{AgentName, ExecutionMode};
 use troupe_runtime::supervision::{
-    ChildContext, ChildEvent, ChildSpec, ChildTimer, Children, ChildrenOptions, Depth, Shutdown, Tree,
+    ChildContext, ChildEvent, ChildSpec, ChildTimer, Children, ChildrenOptions, Shutdown, Tree,
 };
 
 use crate::pool::{Member, Pool, PoolMessage};
@@ -60,7 +60,6 @@ pub struct Orchestrator {
     roster: Roster,
     path: String,
     tree: Tree,
-    depth: Depth,
 }
 
 /// Its children, and where the pools live now.
@@ -72,8 +71,8 @@ pub struct Pools {
 impl Orchestrator {
     /// Starts one life of it.
     pub async fn start(stage: Stage, roster: Roster, context: ChildContext) -> Result<ActorCell, SpawnErr> {
-        let (path, tree, depth) = (context.path.clone(), context.tree.clone(), context.depth.clone());
-        context.spawn(Self { stage, roster, path, tree, depth }, ()).await
+        let (path, tree) = (context.path.clone(), context.tree.clone());
+        context.spawn(Self { stage, roster, path, tree }, ()).await
     }
 
     fn pool_spec(&self, mode: ExecutionMode) -> ChildSpec {
@@ -140,7 +139,6 @@ impl Actor for Orchestrator {
         message: OrchestratorMessage,
         pools: &mut Pools,
     ) -> Result<(), ActorProcessingErr> {
-        self.depth.taken();
         let limit = self.stage.options.call_timeout;
         match message {
             OrchestratorMessage::Agents(reply) => {
@@ -149,7 +147,8 @@ impl Actor for Orchestrator {
                 reply.send(views).ok();
             }
             OrchestratorMessage::Reset(agent, reply) => {
-                let live: Vec<_> = pools.live.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+                let live: Vec<_> =
+                    pools.live.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
                 let asked = live.iter().map(|p| p.call(|port| PoolMessage::Reset(agent.clone(), port), Some(limit)));
                 let answers = join_all(asked).await;
                 let known = answers.iter().any(|a| matches!(a, Ok(ractor::rpc::CallResult::Success(true))));
@@ -169,7 +168,7 @@ impl Actor for Orchestrator {
         event: SupervisionEvent,
         pools: &mut Pools,
     ) -> Result<(), ActorProcessingErr> {
-        let events = pools.children.handle(&event).await;
+        let events = pools.children.handle(event).await;
         pools.changed(&events);
         Ok(())
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
 use ractor_cluster_derive::RactorMessage;
 use troupe_runtime::domain::agent::AgentName;
-use troupe_runtime::supervision::{ChildContext, ChildEvent, ChildTimer, Children, ChildrenOptions, Depth, Tree};
+use troupe_runtime::supervision::{ChildContext, ChildEvent, ChildTimer, Children, ChildrenOptions, Tree};
 
 use self::company::Company;
 pub use self::company::Member;
@@ -45,7 +45,6 @@ pub struct Pool {
     members: Arc<Vec<Member>>,
     path: String,
     tree: Tree,
-    depth: Depth,
 }
 
 /// The agents of the pool and their actors.
@@ -57,8 +56,8 @@ pub struct Troop {
 impl Pool {
     /// Starts one life of it.
     pub async fn start(stage: Stage, members: Arc<Vec<Member>>, context: ChildContext) -> Result<ActorCell, SpawnErr> {
-        let (path, tree, depth) = (context.path.clone(), context.tree.clone(), context.depth.clone());
-        context.spawn(Self { stage, members, path, tree, depth }, ()).await
+        let (path, tree) = (context.path.clone(), context.tree.clone());
+        context.spawn(Self { stage, members, path, tree }, ()).await
     }
 
     /// Takes work in hand and gives it to somebody who lives.
@@ -155,7 +154,6 @@ impl Actor for Pool {
         message: PoolMessage,
         troop: &mut Troop,
     ) -> Result<(), ActorProcessingErr> {
-        self.depth.taken();
         match message {
             PoolMessage::Accepted(work) => self.hand_on(troop, work, false),
             PoolMessage::Recovered(work) => self.hand_on(troop, work, true),
@@ -188,7 +186,7 @@ impl Actor for Pool {
         event: SupervisionEvent,
         troop: &mut Troop,
     ) -> Result<(), ActorProcessingErr> {
-        let events = troop.children.handle(&event).await;
+        let events = troop.children.handle(event).await;
         self.changed(troop, events);
         Ok(())
     }

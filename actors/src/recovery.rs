@@ -14,7 +14,7 @@ use troupe_runtime::domain::agent::ExecutionMode;
 use troupe_runtime::domain::ids::StepId;
 use troupe_runtime::domain::step::Incarnation;
 use troupe_runtime::store::{self, Orphan};
-use troupe_runtime::supervision::{ChildContext, Depth};
+use troupe_runtime::supervision::ChildContext;
 
 use crate::pool::PoolMessage;
 use crate::served::Served;
@@ -33,7 +33,6 @@ pub struct Recovery {
     stage: Stage,
     current: Arc<BTreeMap<String, Arc<Served>>>,
     pool: FindPool,
-    depth: Depth,
 }
 
 /// What the sweep remembers.
@@ -53,8 +52,7 @@ impl Recovery {
         pool: FindPool,
         context: ChildContext,
     ) -> Result<ActorCell, SpawnErr> {
-        let depth = context.depth.clone();
-        context.spawn(Self { stage, current, pool, depth }, ()).await
+        context.spawn(Self { stage, current, pool }, ()).await
     }
 
     async fn sweep(&self, seen: &mut Seen) -> Result<(), store::Error> {
@@ -159,7 +157,6 @@ impl Actor for Recovery {
     }
 
     async fn handle(&self, _myself: ActorRef<Sweep>, Sweep: Sweep, seen: &mut Seen) -> Result<(), ActorProcessingErr> {
-        self.depth.taken();
         if self.stage.drain.is_cancelled() {
             return Ok(());
         }

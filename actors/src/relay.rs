@@ -5,6 +5,7 @@
 //! event, for its id is derived from the step. A failed task's event is put among the dead letters the same way. When
 //! the relay dies it is started again and finds the outbox as it was; while the bus is away the outbox waits.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +13,8 @@ use futures::future::join_all;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use ractor_cluster_derive::RactorMessage;
 use troupe_runtime::bus::{self, DeadLetter, Routing};
-use troupe_runtime::domain::answer::Answered;
+use troupe_runtime::domain::agent::SlackReply;
+use troupe_runtime::domain::answer::{Answered, Origin};
 use troupe_runtime::domain::ids::event_id_from;
 use troupe_runtime::domain::outcome::Outcome;
 use troupe_runtime::domain::topic::inbox_queue;
@@ -58,14 +60,17 @@ impl RelayHint {
 /// The relay.
 pub struct Relay {
     stage: Stage,
-    depth: troupe_runtime::supervision::Depth,
+    replies: Arc<BTreeMap<String, SlackReply>>,
 }
 
 impl Relay {
-    /// Starts one life of it.
-    pub async fn start(stage: Stage, context: ChildContext) -> Result<ActorCell, SpawnErr> {
-        let depth = context.depth.clone();
-        context.spawn(Self { stage, depth }, ()).await
+    /// Starts one life of it; `replies` says where each agent's answers go.
+    pub async fn start(
+        stage: Stage,
+        replies: Arc<BTreeMap<String, SlackReply>>,
+        context: ChildContext,
+    ) -> Result<ActorCell, SpawnErr> {
+        context.spawn(Self { stage, replies }, ()).await
     }
 
     /// Tells everything that is in the outbox, batch by batch.
@@ -108,7 +113,15 @@ impl Relay {
             })
             .await?;
         }
-        bus.publish(Arc::new(Answered::of(end).event(end)), Routing::Optional).await.map(drop)
+        let answered = Answered {
+            task_id: end.task,
+            agent: end.agent.clone(),
+            outcome: end.outcome.clone(),
+            origin: Origin::of(&end.event),
+            reply: self.replies.get(end.agent.as_str()).copied().unwrap_or(SlackReply::Thread),
+        };
+        let event = answered.event(end.step, &end.event, end.at);
+        bus.publish(Arc::new(event), Routing::Optional).await.map(drop)
     }
 }
 
@@ -130,7 +143,6 @@ impl Actor for Relay {
         RelayMessage::Look: RelayMessage,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
-        self.depth.taken();
         self.stage.relay.heard();
         if let Err(error) = self.tell_all().await {
             tracing::warn!(%error, "the outbox waits: the bus or the store does not answer");

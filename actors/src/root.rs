@@ -71,12 +71,16 @@ impl Actor for Root {
         event: SupervisionEvent,
         children: &mut Children,
     ) -> Result<(), ActorProcessingErr> {
-        let events = children.handle(&event).await;
+        let events = children.handle(event).await;
         escalate(&myself, &events);
         Ok(())
     }
 
-    async fn post_stop(&self, _myself: ActorRef<RootMessage>, children: &mut Children) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<RootMessage>,
+        children: &mut Children,
+    ) -> Result<(), ActorProcessingErr> {
         children.stop_all().await;
         Ok(())
     }

@@ -201,7 +201,7 @@ impl StepActor {
         Fut: Future<Output = Result<(), store::Error>>,
     {
         let give_up = Instant::now() + self.stage.options.record_for;
-        let mut retries = 0;
+        let (mut retries, backoff) = (0, Backoff::default());
         loop {
             match write().await {
                 Ok(()) => return Ok(()),
@@ -211,7 +211,8 @@ impl StepActor {
                     }
                     tracing::warn!(%error, retries, "waiting for the store");
                     retries += 1;
-                    tokio::time::sleep(Backoff::default().delay(retries, &mut rand::rng(), None)).await;
+                    let wait = backoff.delay(retries, &mut rand::rng());
+                    tokio::time::sleep(wait).await;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -255,7 +256,11 @@ impl Actor for StepActor {
     type State = Line;
     type Arguments = (Tree, String);
 
-    async fn pre_start(&self, myself: ActorRef<Begin>, (tree, path): (Tree, String)) -> Result<Line, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Begin>,
+        (tree, path): (Tree, String),
+    ) -> Result<Line, ActorProcessingErr> {
         let entry = tree.register_leaf(path, "step", myself.get_cell(), "");
         myself.cast(Begin)?;
         Ok(Line { entry })

@@ -2,7 +2,7 @@
 //!
 //! A cheap handle; everything behind it is supervised. Who calls: the HTTP API, the demo, the tests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,11 +110,13 @@ impl Troupe {
         doors: Vec<ChildSpec>,
     ) -> Result<(Self, JoinHandle<()>), Error> {
         let names = specs.iter().map(|spec| spec.name.as_str().to_owned()).collect();
+        let replies = specs.iter().map(|spec| (spec.name.as_str().to_owned(), spec.reply)).collect();
+        let replies: Arc<BTreeMap<_, _>> = Arc::new(replies);
         let members = join_all(specs.into_iter().map(|spec| enlist(&ports, spec))).await;
         let members = members.into_iter().collect::<Result<Vec<_>, Error>>()?;
-        let replies =
+        let reply_queue =
             QueueSpec { name: REPLY_QUEUE.to_owned(), bindings: reply_patterns(), single_active_consumer: false };
-        ports.bus.declare(replies).await?;
+        ports.bus.declare(reply_queue).await?;
 
         let tree = Tree::new(ports.clock.clone());
         let stage = Stage::new(ports, options);
@@ -124,7 +126,7 @@ impl Troupe {
             ChildSpec::new(ORCHESTRATOR, "orchestrator", move |context| {
                 Orchestrator::start(of_orchestrator.clone(), roster.clone(), context)
             }),
-            ChildSpec::new("relay", "relay", move |context| Relay::start(of_relay.clone(), context))
+            ChildSpec::new("relay", "relay", move |context| Relay::start(of_relay.clone(), replies.clone(), context))
                 .shutdown(Shutdown::Drain(Duration::from_secs(2))),
         ];
         children.extend(doors);

@@ -46,6 +46,8 @@ struct Embedded {
 pub struct Options {
     /// The file.
     pub sqlite: sqlite::Options,
+    /// The store.
+    pub store: store::sqlite::Options,
     /// The queues.
     pub bus: bus::Options,
 }
@@ -75,7 +77,7 @@ impl Ports {
         metrics: Metrics,
     ) -> Result<Self, Error> {
         let database = Database::open(dir, &options.sqlite).await?;
-        let stores = store::sqlite::stores(database.clone());
+        let stores = store::sqlite::stores(database.clone(), options.store);
         let bus = EmbeddedBus::open(database.clone(), options.bus).await?;
         let incarnation = stores.nodes.start(name).await?;
         let ports = Self {

@@ -41,3 +41,24 @@ pub trait Tool: Send + Sync {
     /// Performs one call. Dropping the future cancels it.
     async fn call(&self, invocation: Invocation) -> Answer;
 }
+/// x
+#[derive(Debug)]
+pub struct Tools;
+/// x
+pub struct ToolSet(Vec<std::sync::Arc<dyn Tool>>);
+impl Tools {
+    /// x
+    pub fn for_agent(&self, _s: &[crate::domain::agent::ToolSpec]) -> Result<ToolSet, std::fmt::Error> {
+        Ok(ToolSet(vec![]))
+    }
+}
+impl ToolSet {
+    /// x
+    pub fn offers(&self) -> Vec<crate::model::ToolOffer> {
+        vec![]
+    }
+    /// x
+    pub fn get(&self, n: &str) -> Option<&std::sync::Arc<dyn Tool>> {
+        self.0.iter().find(|t| t.name() == n)
+    }
+}

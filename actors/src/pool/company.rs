@@ -83,10 +83,9 @@ impl Company {
         let restart = self.member.spec.restart;
         let budget = RestartBudget { max: restart.max, window: restart.window };
         let mut specs: Vec<ChildSpec> = (self.seats.iter().cloned())
-            .map(|(seat, id)| {
+            .map(|(_, id)| {
                 let stage = stage.clone();
-                ChildSpec::new(id, "agent", move |context| AgentActor::start(stage.clone(), seat.clone(), context))
-                    .budget(budget)
+                ChildSpec::new(id, "agent", move |context| AgentActor::start(stage.clone(), context)).budget(budget)
             })
             .collect();
         let parts = InboxParts {

@@ -2,13 +2,13 @@
 
 /// The ring of one agent's instances.
 #[derive(Debug, Clone, Default)]
-pub struct RoundRobin {
+pub(super) struct RoundRobin {
     next: usize,
 }
 
 impl RoundRobin {
     /// The next of `count` instances that is `live`; `None` when none is.
-    pub fn pick(&mut self, count: usize, live: impl Fn(usize) -> bool) -> Option<usize> {
+    pub(super) fn pick(&mut self, count: usize, live: impl Fn(usize) -> bool) -> Option<usize> {
         let picked = (0..count).map(|offset| (self.next + offset) % count).find(|&n| live(n))?;
         self.next = (picked + 1) % count;
         Some(picked)

@@ -77,9 +77,8 @@ impl SigningSecrets {
         }
         let claimed = digest(signature).ok_or(Refused::Form)?;
         // Every secret is tried, whichever fits: the time taken does not tell which.
-        let fits = |secret: &&SecretString| {
-            mac(secret, timestamp, body).is_some_and(|mac| mac.verify_slice(&claimed).is_ok())
-        };
+        let fits =
+            |secret: &&SecretString| mac(secret, timestamp, body).is_some_and(|mac| mac.verify_slice(&claimed).is_ok());
         if self.0.iter().filter(fits).count() > 0 { Ok(()) } else { Err(Refused::Mismatch) }
     }
 }
@@ -181,7 +180,8 @@ mod tests {
         for bad in [&upper, &v1, &SIGNED[..66], "", "v0=", &format!("{SIGNED}0"), &SIGNED[3..]] {
             assert_eq!(verify(&[good, (&SIGNATURE, bad)], AT), Err(Refused::Form), "{bad}");
         }
-        for bad in ["", "1531420618.0", "+1531420618", "-1531420618", " 1531420618", "0x5b", "99999999999999999999", "now"]
+        for bad in
+            ["", "1531420618.0", "+1531420618", "-1531420618", " 1531420618", "0x5b", "99999999999999999999", "now"]
         {
             assert_eq!(verify(&[(&TIMESTAMP, bad), (&SIGNATURE, SIGNED)], AT), Err(Refused::Timestamp), "{bad}");
         }

@@ -176,10 +176,10 @@ impl ChildSpec {
         Self { revive_after, ..self }
     }
 
-    /// Whether the id can be one segment of a path.
+    /// Whether the id can continue a path: a segment, or several where siblings belong together (`researcher/0`).
     pub(super) fn has_good_id(&self) -> bool {
-        let bytes = self.id.len();
-        (1..=CHILD_ID_BYTES_MAX).contains(&bytes) && !self.id.contains(|c: char| c == '/' || c.is_control())
+        let segment = |part: &str| !part.is_empty() && !part.contains(char::is_control);
+        self.id.len() <= CHILD_ID_BYTES_MAX && self.id.split('/').all(segment)
     }
 }
 

@@ -105,7 +105,10 @@ fn what_is_not_for_us_is_ignored_with_a_reason() {
     assert_eq!(ignored(&json!({"type": "block_actions"})), "an outer type that is not handled");
     let buttons = parse(FORM, b"payload=%7B%22type%22%3A%22block_actions%22%7D");
     assert!(matches!(buttons, Ok(Inbound::Ignored { .. })));
-    assert!(matches!(parse(JSON, message_with("subtype", json!("file_share")).to_string().as_bytes()), Ok(Inbound::Event(_))));
+    assert!(matches!(
+        parse(JSON, message_with("subtype", json!("file_share")).to_string().as_bytes()),
+        Ok(Inbound::Event(_))
+    ));
 }
 
 #[test]

@@ -43,8 +43,7 @@ impl Journal for Store {
     }
 
     async fn entries(&self, step: StepId) -> Result<Vec<Entry>, Error> {
-        let rows =
-            sqlx::query(ENTRIES).bind(&step.0.as_bytes()[..]).fetch_all(self.database.readers()).await?;
+        let rows = sqlx::query(ENTRIES).bind(&step.0.as_bytes()[..]).fetch_all(self.database.readers()).await?;
         rows.iter().map(|row| Stored::new(row, "journal").entry(step)).collect()
     }
 }

@@ -62,12 +62,9 @@ const HOLDING: &str = "\
 #[async_trait]
 impl Steps for Store {
     async fn orphans(&self, owner: Incarnation, limit: usize) -> Result<Vec<Orphan>, Error> {
-        let rows = sqlx::query(ORPHANS)
-            .bind(owner.0)
-            .bind(self.rows(limit))
-            .fetch_all(self.database.readers())
-            .await?;
-        let readable = |row| orphan(row).inspect_err(|error| tracing::error!(%error, "a step cannot be taken up again"));
+        let rows = sqlx::query(ORPHANS).bind(owner.0).bind(self.rows(limit)).fetch_all(self.database.readers()).await?;
+        let readable =
+            |row| orphan(row).inspect_err(|error| tracing::error!(%error, "a step cannot be taken up again"));
         Ok(rows.iter().filter_map(|row| readable(row).ok()).collect())
     }
 

@@ -250,7 +250,6 @@ pub(super) fn step(row: &SqliteRow, task: TaskId) -> Result<Step, Error> {
     })
 }
 
-
 /// The first and the last id that begin with these hex digits; `None` when they are none, or too many.
 fn range(prefix: &str) -> Option<(Uuid, Uuid)> {
     let digits: String = prefix.chars().filter(|c| *c != '-').collect();

@@ -65,7 +65,7 @@ pub enum ChildEvent {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChildrenError {
     /// The id cannot be a segment of a path.
-    #[error("child id {0:?} must be 1 to {max} bytes without / and control characters", max = CHILD_ID_BYTES_MAX)]
+    #[error("child id {0:?} must be 1 to {max} bytes: segments joined by single /, no control characters", max = CHILD_ID_BYTES_MAX)]
     BadId(String),
     /// There is one of that name.
     #[error("{parent} has a child {id:?} already, remove it first")]
