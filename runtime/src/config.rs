@@ -1,1 +1,10 @@
-//! config (to be written)
+//! Configuration.
+mod check;
+mod located;
+mod measure;
+mod nearest;
+mod problem;
+mod table;
+mod yaml;
+pub use nearest::nearest;
+pub use problem::{PROBLEMS_MAX, Place, Problem, Problems};
