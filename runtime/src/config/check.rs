@@ -41,7 +41,7 @@ pub(crate) fn check(node: &Node, table: &Table, what: &str, problems: &mut Vec<P
     check_one_of(node, table, what, problems);
 }
 
-static EMPTY: Table = Table { keys: &[], one_of: &[] };
+const EMPTY: Table = Table { keys: &[], one_of: &[] };
 
 fn check_one_of(node: &Node, table: &Table, what: &str, problems: &mut Vec<Problem>) {
     if table.one_of.is_empty() {
@@ -136,13 +136,14 @@ fn check_scalar(node: &Node, kind: &Kind, what: &str) -> Option<Problem> {
             Some(text) => (format.check)(text).err().and_then(|why| bad(&why)),
             None => bad(quote_hint(node)),
         },
-        Kind::Secret => match node.text() {
-            Some(_) => None,
-            None => {
-                let found = node.found_kind();
-                Some(node.at.problem(format!("{what}: expected a text, found {found}; write it in quotes")))
-            }
-        },
+        Kind::Secret(format) => {
+            let why = match node.text() {
+                Some(text) => (format.check)(text).err()?,
+                None => quote_hint(node).to_owned(),
+            };
+            let (expected, found) = (kind.expected(), node.found_kind());
+            Some(node.at.problem(format!("{what}: expected {expected}, found {found}; {why}")))
+        }
         Kind::Choice(words) => match node.text() {
             Some(text) if words.contains(&text) => None,
             Some(text) => match nearest(text, words.iter().copied()) {
@@ -177,14 +178,14 @@ mod tests {
     use super::super::yaml::{YamlBudget, parse};
     use super::*;
 
-    static INNER: Table = Table {
+    const INNER: Table = Table {
         keys: &[
             Key { name: "a", doc: "", kind: Kind::Truth, need: Need::Optional },
-            Key { name: "b", doc: "", kind: Kind::Secret, need: Need::Optional },
+            Key { name: "b", doc: "", kind: Kind::Secret(&SOME_TEXT), need: Need::Optional },
         ],
         one_of: &["a", "b"],
     };
-    static OUTER: Table = Table {
+    const OUTER: Table = Table {
         keys: &[
             Key { name: "name", doc: "who", kind: Kind::Text(&SOME_TEXT), need: Need::Required },
             Key { name: "count", doc: "", kind: Kind::Whole(1, 9), need: Need::Optional },

@@ -27,8 +27,8 @@ pub(crate) struct Key {
 pub(crate) enum Need {
     Required,
     Optional,
-    /// The value when the key is absent, as YAML.
-    Default(fn() -> String),
+    /// What holds when the key is absent, as YAML; `None` when nothing does.
+    Default(fn() -> Option<String>),
 }
 
 /// What a value may be.
@@ -45,7 +45,7 @@ pub(crate) enum Kind {
     Size(u64, u64),
     Text(&'static Format),
     /// A text that no message may quote.
-    Secret,
+    Secret(&'static Format),
     Choice(&'static [&'static str]),
     /// Items of one kind, at most so many.
     List(&'static Kind, usize),
@@ -67,10 +67,10 @@ pub(crate) struct Format {
 }
 
 /// Any text.
-pub(crate) static ANY_TEXT: Format = Format { expected: "a text", pattern: None, check: |_| Ok(()) };
+pub(crate) const ANY_TEXT: Format = Format { expected: "a text", pattern: None, check: |_| Ok(()) };
 
 /// Any text with something in it.
-pub(crate) static SOME_TEXT: Format = Format {
+pub(crate) const SOME_TEXT: Format = Format {
     expected: "a text",
     pattern: Some(r"\S"),
     check: |text| if text.trim().is_empty() { Err("it is empty".to_owned()) } else { Ok(()) },
@@ -97,8 +97,7 @@ impl Kind {
             Self::Usd(_) => "an amount in US dollars such as 0.50".to_owned(),
             Self::Duration(..) => "a duration such as 500ms, 60s or 5m".to_owned(),
             Self::Size(..) => "a size such as 64 KiB".to_owned(),
-            Self::Text(format) => format.expected.to_owned(),
-            Self::Secret => "a text".to_owned(),
+            Self::Text(format) | Self::Secret(format) => format.expected.to_owned(),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::List(..) => "a list".to_owned(),
             Self::Map(..) | Self::Table(_) => "a mapping (`key: value`)".to_owned(),
