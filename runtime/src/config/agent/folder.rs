@@ -1,0 +1,182 @@
+//! The folder of agent specs, and what must hold between them.
+//!
+//! Every file is read whatever the others hold. A file that is wrong gives problems and no agent, but its name still
+//! counts: a team that names it is right, and the one who reads the problems should see the cause and no echo.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::super::nearest::nearest;
+use super::super::node::Agents;
+use super::super::problem::{At, Problem, Problems};
+use super::Reading;
+use crate::domain::agent::{AgentName, AgentSpec, ExecutionMode};
+
+/// What a folder gave.
+#[derive(Debug, Clone, Default)]
+pub struct Loaded {
+    /// The agents that may run, in the order of their files.
+    pub agents: Vec<(AgentSpec, PathBuf)>,
+    /// Everything that is wrong with the others.
+    pub errors: Vec<Problem>,
+}
+
+/// Reads `*.yaml` and `*.yml` in `dir`, sorted by name. Never fails as a whole: what is wrong is in `errors`.
+#[must_use]
+pub fn load_agents(dir: &Path, limits: &Agents) -> Loaded {
+    let mut problems = Problems::default();
+    let files = spec_files(dir, limits, &mut problems.0);
+    let mut readings = Vec::new();
+    for path in files {
+        let shown = path.display().to_string();
+        match read(&path, limits.file_bytes_max) {
+            Ok(text) => readings.push((path, Reading::of(&shown, &text, limits))),
+            Err(why) => problems.0.push(Problem::of(shown, why)),
+        }
+    }
+    refuse_second_names(&mut readings);
+    refuse_strangers(&mut readings);
+    refuse_circles(&mut readings);
+
+    let mut agents = Vec::new();
+    for (path, reading) in readings {
+        match reading.spec {
+            Ok(spec) => agents.push((spec, path)),
+            Err(found) => problems.0.extend(found),
+        }
+    }
+    problems.0.sort();
+    problems.0.dedup();
+    Loaded { agents, errors: problems.0 }
+}
+
+/// The files of the folder; editors' and Kubernetes' hidden ones are not ours.
+fn spec_files(dir: &Path, limits: &Agents, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
+    let shown = dir.display().to_string();
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) => {
+            let message = format!("cannot read the folder of agents: {error}; create it or set TROUPE_AGENTS_DIR");
+            problems.push(Problem::of(shown, message));
+            return Vec::new();
+        }
+    };
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| {
+            let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+            let yaml = path.extension().is_some_and(|end| end == "yaml" || end == "yml");
+            yaml && !hidden
+        })
+        .collect();
+    files.sort();
+    if files.len() > limits.files_max {
+        let message = format!("{} files, at most {} are read; agents.files_max sets it", files.len(), limits.files_max);
+        problems.push(Problem::of(shown, message));
+        files.truncate(limits.files_max);
+    }
+    files
+}
+
+/// The text of a file, or why there is none.
+fn read(path: &Path, bytes_max: usize) -> Result<String, String> {
+    let size = fs::metadata(path).map_err(|error| format!("cannot read the file: {error}"))?;
+    if !size.is_file() {
+        return Err("this is no file; remove it or give it another ending".to_owned());
+    }
+    if size.len() > bytes_max as u64 {
+        return Err(format!(
+            "the file has {} bytes, at most {bytes_max} are read; agents.file_bytes_max sets it",
+            size.len()
+        ));
+    }
+    let bytes = fs::read(path).map_err(|error| format!("cannot read the file: {error}"))?;
+    String::from_utf8(bytes).map_err(|error| {
+        format!("the file is no UTF-8 text (byte {}); save it as UTF-8", error.utf8_error().valid_up_to())
+    })
+}
+
+type Readings = Vec<(PathBuf, Reading)>;
+
+/// Adds a problem to a file, which then gives no agent.
+fn refuse(reading: &mut Reading, problem: Problem) {
+    match &mut reading.spec {
+        Ok(_) => reading.spec = Err(vec![problem]),
+        Err(problems) => problems.push(problem),
+    }
+}
+
+/// A name belongs to the first file that has it.
+fn refuse_second_names(readings: &mut Readings) {
+    let mut first: HashMap<AgentName, At> = HashMap::new();
+    for (_, reading) in readings {
+        let Some((name, at)) = reading.name.clone() else { continue };
+        match first.get(&name) {
+            None => drop(first.insert(name, at)),
+            Some(taken) => {
+                let message = format!("name: {:?} is taken by {taken}; give one of them another name", name.as_str());
+                refuse(reading, at.problem(message));
+            }
+        }
+    }
+}
+
+/// A team names agents of this folder.
+fn refuse_strangers(readings: &mut Readings) {
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    for (path, reading) in readings.iter() {
+        // A file whose name cannot be read is most likely named after its agent.
+        let stem = || path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        known.extend(reading.name.as_ref().map(|(name, _)| name.to_string()).or_else(stem));
+    }
+    for (_, reading) in readings {
+        for (member, at) in reading.team.clone() {
+            if known.contains(member.as_str()) {
+                continue;
+            }
+            let hint = nearest(member.as_str(), known.iter().map(String::as_str))
+                .map_or_else(|| "add its file or remove it".to_owned(), |near| format!("did you mean {near:?}?"));
+            refuse(reading, at.problem(format!("team: no agent is named {:?}; {hint}", member.as_str())));
+        }
+    }
+}
+
+/// A lead may lead leads, but never itself through others: such a plan would have no end.
+fn refuse_circles(readings: &mut Readings) {
+    let teams: BTreeMap<AgentName, Vec<AgentName>> = readings
+        .iter()
+        .filter_map(|(_, reading)| reading.spec.as_ref().ok())
+        .filter(|spec| spec.runs_as == ExecutionMode::Collaborative)
+        .map(|spec| (spec.name.clone(), spec.team.clone()))
+        .collect();
+    for (_, reading) in readings {
+        let Ok(spec) = &reading.spec else { continue };
+        if !teams.contains_key(&spec.name) {
+            continue;
+        }
+        let lead = spec.name.clone();
+        for (member, at) in reading.team.clone() {
+            if leads_to(&member, &lead, &teams) {
+                let message =
+                    format!("team: {member} leads back to {lead}; a plan would have no end, remove one of the two");
+                refuse(reading, at.problem(message));
+            }
+        }
+    }
+}
+
+/// Whether `from` is `to` or leads it, through any number of leads.
+fn leads_to(from: &AgentName, to: &AgentName, teams: &BTreeMap<AgentName, Vec<AgentName>>) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut open = vec![from];
+    while let Some(name) = open.pop() {
+        if name == to {
+            return true;
+        }
+        if seen.insert(name) {
+            open.extend(teams.get(name).into_iter().flatten());
+        }
+    }
+    false
+}

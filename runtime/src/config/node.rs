@@ -1,0 +1,266 @@
+//! The configuration of a node: flag, environment, `.env`, file, default, in this order.
+//!
+//! The file becomes a located tree; variables and flags are laid over it, each value keeping where it came from; then
+//! one check and one reading. So a wrong port is reported as `config/node.yaml:4:9` or as `TROUPE_HTTP_ADDR`, by the
+//! same rule, together with everything else that is wrong. Read once at start; a node with problems does not start.
+
+mod dotenv;
+mod example;
+mod formats;
+mod prices;
+mod section;
+mod sections;
+mod sources;
+mod variables;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::check::check;
+use super::located::{Entry, Node, Value};
+use super::problem::{At, Place, Problem, Problems};
+use super::reference;
+use super::schema;
+use super::setting::Setting;
+use super::table::{Kind, SOME_TEXT, Table};
+use super::yaml::{YamlBudget, parse};
+use section::section;
+use variables::{VARIABLES, Variable, flag_name};
+
+pub use example::node_example;
+pub use prices::Price;
+pub use sections::{
+    Admin, Agents, Bus, Cluster, Http, HttpGet, Identity, Log, Models, Replies, Slack, Steps, Store, Supervision, Tools,
+};
+pub use sources::Sources;
+
+/// What a node may be told to run.
+pub const ROLES: [&str; 7] =
+    ["all", "gateway", "orchestrator", "scheduler", "pool.autonomous", "pool.collaborative", "pool.continuous"];
+
+/// The name of a node whose machine has none.
+const NAMELESS: &str = "node";
+
+section! {
+    /// Everything that a node can be told.
+    pub struct NodeConfig {
+        /// Who this node is.
+        node: Identity = Identity::default(), Kind::Table(&Identity::TABLE);
+        /// The SQLite file, the spool and the embedded bus.
+        data_dir: PathBuf = PathBuf::from("./data"), Kind::Text(&SOME_TEXT);
+        /// The agents.
+        agents: Agents = Agents::default(), Kind::Table(&Agents::TABLE);
+        /// The public listener: Slack and health.
+        http: Http = Http::default(), Kind::Table(&Http::TABLE);
+        /// The administrators' listener: API, console, metrics.
+        admin: Admin = Admin::default(), Kind::Table(&Admin::TABLE);
+        /// The Slack app.
+        slack: Slack = Slack::default(), Kind::Table(&Slack::TABLE);
+        /// Log lines.
+        log: Log = Log::default(), Kind::Table(&Log::TABLE);
+        /// PostgreSQL instead of the SQLite file; arrives with a later version.
+        database_url: Option<SecretString> = None, Kind::Secret(&formats::DATABASE_URL);
+        /// RabbitMQ instead of the embedded bus; arrives with a later version.
+        amqp_url: Option<SecretString> = None, Kind::Secret(&formats::AMQP_URL);
+        /// Redis instead of the cache in the process; arrives with a later version.
+        redis_url: Option<SecretString> = None, Kind::Secret(&formats::REDIS_URL);
+        /// The link between nodes; arrives with a later version.
+        cluster: Cluster = Cluster::default(), Kind::Table(&Cluster::TABLE);
+        /// How much work the node takes on.
+        steps: Steps = Steps::default(), Kind::Table(&Steps::TABLE);
+        /// The event bus.
+        bus: Bus = Bus::default(), Kind::Table(&Bus::TABLE);
+        /// The store and its one writer.
+        store: Store = Store::default(), Kind::Table(&Store::TABLE);
+        /// Calls to models.
+        models: Models = Models::default(), Kind::Table(&Models::TABLE);
+        /// Built-in tools.
+        tools: Tools = Tools::default(), Kind::Table(&Tools::TABLE);
+        /// Restarts and liveness of actors.
+        supervision: Supervision = Supervision::default(), Kind::Table(&Supervision::TABLE);
+        /// Answers on their way to Slack.
+        replies: Replies = Replies::default(), Kind::Table(&Replies::TABLE);
+        /// Time that running steps have to reach a safe point when the node is told to stop.
+        drain_timeout: Duration = Duration::from_secs(30),
+            Kind::Duration(Duration::ZERO, Duration::from_secs(3_600));
+    }
+}
+
+const NODE: Table = NodeConfig::TABLE;
+
+/// The JSON Schema of the node file, for editors and `troupe schema node`.
+#[must_use]
+pub fn node_schema() -> serde_json::Value {
+    schema::of(&NODE, "A node of Troupe", "Configuration of one node: config/node.yaml")
+}
+
+impl NodeConfig {
+    /// The settings that `sources` add up to, or everything that is wrong with them.
+    pub fn load(sources: &Sources) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let mut root = file_tree(sources, &mut problems);
+        for variable in &VARIABLES {
+            for (origin, value) in sources.origins(variable.name) {
+                overlay(&mut root, variable.key, from_variable(variable, &origin, value));
+            }
+        }
+        problems.extend(sources.flags.keys().filter(|name| !is_variable(name)).map(|name| {
+            Problem::of(flag_name(name), "no variable of the contract stands behind this flag; remove it")
+        }));
+        check(&root, &NODE, "the node configuration", &mut problems);
+        rules(&root, &mut problems);
+        let config = Self::read(&root).map(|mut config| {
+            if config.node.name.is_empty() {
+                config.node.name = safe_name(&sources.host_name);
+            }
+            config
+        });
+        Problems(problems).or(config)
+    }
+}
+
+fn is_variable(name: &str) -> bool {
+    name == variables::CONFIG_VARIABLE || VARIABLES.iter().any(|variable| variable.name == name)
+}
+
+/// The tree of the file, its `${NAME}` resolved; an empty one when there is no file or it is no YAML.
+fn file_tree(sources: &Sources, problems: &mut Vec<Problem>) -> Node {
+    let (path, text) = sources.file.as_ref().map_or(("config/node.yaml", ""), |(path, text)| (path, text));
+    let path: Arc<str> = path.into();
+    let mut root = parse(&path, text, &YamlBudget::default()).unwrap_or_else(|problem| {
+        problems.push(problem);
+        Node { at: At::file(&path, Place::START), value: Value::Map(Vec::new()) }
+    });
+    resolve_table(&mut root, &NODE, sources, problems);
+    root
+}
+
+/// Puts values for the `${NAME}` of secrets; other keys are taken as they stand.
+fn resolve_table(node: &mut Node, table: &Table, sources: &Sources, problems: &mut Vec<Problem>) {
+    let Value::Map(entries) = &mut node.value else { return };
+    for entry in entries {
+        if let Some(key) = table.key(&entry.key) {
+            resolve(&mut entry.node, &key.kind, sources, problems);
+        }
+    }
+}
+
+fn resolve(node: &mut Node, kind: &Kind, sources: &Sources, problems: &mut Vec<Problem>) {
+    match (kind, &mut node.value) {
+        (Kind::Table(table), _) => resolve_table(node, table, sources, problems),
+        (Kind::List(of, _), Value::List(items)) => {
+            for item in items {
+                resolve(item, of, sources, problems);
+            }
+        }
+        (Kind::Secret(_), Value::Text(text)) => match reference::names(text) {
+            Err(why) => problems.push(node.at.problem(why)),
+            Ok(names) => {
+                let mut resolved = text.clone();
+                for name in names {
+                    match sources.variable(name) {
+                        Some(value) => resolved = resolved.replace(&format!("${{{name}}}"), value),
+                        None => {
+                            let message = format!("{name} is not set; set it in the environment or in .env");
+                            problems.push(node.at.problem(message));
+                        }
+                    }
+                }
+                *text = resolved;
+            }
+        },
+        _ => {}
+    }
+}
+
+/// A variable's value as a node of the tree.
+fn from_variable(variable: &Variable, origin: &str, value: String) -> Node {
+    let at = At::named(origin);
+    let value = if variable.list {
+        let words = value.split(',').map(str::trim).filter(|word| !word.is_empty());
+        Value::List(words.map(|word| Node { at: at.clone(), value: Value::Loose(word.to_owned()) }).collect())
+    } else {
+        Value::Loose(value)
+    };
+    Node { at, value }
+}
+
+/// Sets the key at `path`, whatever stood there. A section of the wrong shape stays as it is: the check reports it.
+fn overlay(root: &mut Node, path: &[&str], leaf: Node) {
+    let Some((key, rest)) = path.split_first() else {
+        *root = leaf;
+        return;
+    };
+    if root.value == Value::Null {
+        root.value = Value::Map(Vec::new());
+    }
+    let Value::Map(entries) = &mut root.value else { return };
+    if let Some(entry) = entries.iter_mut().find(|entry| entry.key == *key) {
+        return overlay(&mut entry.node, rest, leaf);
+    }
+    let at = leaf.at.clone();
+    let mut node = Node { at: at.clone(), value: Value::Null };
+    overlay(&mut node, rest, leaf);
+    entries.push(Entry { key: (*key).to_owned(), key_at: at, node });
+}
+
+/// What must hold between keys, and what cannot be set yet.
+fn rules(root: &Node, problems: &mut Vec<Problem>) {
+    for (variable, why) in VARIABLES.iter().filter_map(|variable| Some((variable, variable.later?))) {
+        let node = find(root, variable.key);
+        if let Some(node) = node.filter(|node| node.value != Value::List(Vec::new())) {
+            problems.push(node.at.problem(format!("{}: {why}", variable.key.join("."))));
+        }
+    }
+    admin_is_guarded(root, problems);
+    listeners_differ(root, problems);
+    for section in ["models", "supervision", "replies"] {
+        let time = |key| find(root, &[section, key]).and_then(|node| Some((node, Duration::read(node)?)));
+        if let (Some((base, base_time)), Some((_, max_time))) = (time("backoff_base"), time("backoff_max"))
+            && base_time > max_time
+        {
+            problems.push(base.at.problem(format!("{section}.backoff_base: it is longer than {section}.backoff_max")));
+        }
+    }
+}
+
+/// The API can stop agents and show what they said: off loopback it needs a token.
+fn admin_is_guarded(root: &Node, problems: &mut Vec<Problem>) {
+    let addr = find(root, &["admin", "addr"]);
+    let Some((node, addr)) = addr.and_then(|node| Some((node, std::net::SocketAddr::read(node)?))) else { return };
+    if !addr.ip().to_canonical().is_loopback() && find(root, &["admin", "token"]).is_none() {
+        let message = format!(
+            "admin.addr: {addr} can be reached from other machines; set TROUPE_ADMIN_TOKEN, or listen on 127.0.0.1"
+        );
+        problems.push(node.at.problem(message));
+    }
+}
+
+fn listeners_differ(root: &Node, problems: &mut Vec<Problem>) {
+    let defaults = (Http::default().addr, Admin::default().addr);
+    let read = |section| {
+        let node = find(root, &[section, "addr"]);
+        (node, node.and_then(std::net::SocketAddr::read))
+    };
+    let ((http_node, http), (admin_node, admin)) = (read("http"), read("admin"));
+    let (http, admin) = (http.unwrap_or(defaults.0), admin.unwrap_or(defaults.1));
+    if let Some(node) = admin_node.or(http_node).filter(|_| http == admin && http.port() != 0) {
+        problems.push(node.at.problem(format!("http.addr and admin.addr are both {http}; give them two ports")));
+    }
+}
+
+/// The value at a path; `None` when it is absent or empty.
+fn find<'a>(root: &'a Node, path: &[&str]) -> Option<&'a Node> {
+    path.iter().try_fold(root, |node, key| node.get(key))
+}
+
+/// A host name as a node name.
+fn safe_name(host: &str) -> String {
+    let good = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
+    let name: String = host.chars().map(good).take(63).collect();
+    let name = name.trim_start_matches(['.', '_', '-']);
+    if name.is_empty() { NAMELESS.to_owned() } else { name.to_owned() }
+}

@@ -1,0 +1,41 @@
+//! `${NAME}` references to secrets: finding the names in a text.
+//!
+//! Configuration only collects names, to say at start which are missing; values are put in where they are used
+//! ([`crate::secret`]), so that no spec, digest or store ever holds one.
+
+/// The names that `text` refers to, in order; or what is wrong with a reference.
+pub(crate) fn names(text: &str) -> Result<Vec<&str>, String> {
+    let mut names = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once("${") {
+        let Some((name, tail)) = after.split_once('}') else {
+            return Err("a `${` is not closed; write ${NAME}".to_owned());
+        };
+        if !is_name(name) {
+            return Err("a reference is ${NAME}, with letters, digits and _ in the name".to_owned());
+        }
+        names.push(name);
+        rest = tail;
+    }
+    Ok(names)
+}
+
+/// Whether a variable may have this name.
+pub(crate) fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found() {
+        assert_eq!(names("Bearer ${A}-${B_2}"), Ok(vec!["A", "B_2"]));
+        assert_eq!(names("costs $5 {x}"), Ok(vec![]));
+        for bad in ["${A", "${}", "${a b}", "${1}", "${A:-x}"] {
+            assert!(names(bad).is_err(), "{bad} passed");
+        }
+    }
+}
