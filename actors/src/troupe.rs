@@ -109,11 +109,31 @@ impl Troupe {
         options: Options,
         doors: Vec<ChildSpec>,
     ) -> Result<(Self, JoinHandle<()>), Error> {
-        let names = specs.iter().map(|spec| spec.name.as_str().to_owned()).collect();
-        let replies = specs.iter().map(|spec| (spec.name.as_str().to_owned(), spec.reply)).collect();
+        let members = specs.into_iter().map(|spec| {
+            let served = Served::prepare(&ports, spec.clone()).map(Arc::new).map_err(|reason| {
+                tracing::error!(agent = %spec.name, %reason, "the agent is unavailable");
+                reason.to_string()
+            });
+            Member { spec: Arc::new(spec), served }
+        });
+        let members = members.collect();
+        Self::start_prepared(ports, members, options, doors).await
+    }
+
+    /// [`Troupe::start`] with agents that were prepared elsewhere, with models and tools of the caller's own.
+    pub async fn start_prepared(
+        ports: Arc<Ports>,
+        members: Vec<Member>,
+        options: Options,
+        doors: Vec<ChildSpec>,
+    ) -> Result<(Self, JoinHandle<()>), Error> {
+        let names = members.iter().map(|member| member.spec.name.as_str().to_owned()).collect();
+        let replies = members.iter().map(|m| (m.spec.name.as_str().to_owned(), m.spec.reply)).collect();
         let replies: Arc<BTreeMap<_, _>> = Arc::new(replies);
-        let members = join_all(specs.into_iter().map(|spec| enlist(&ports, spec))).await;
-        let members = members.into_iter().collect::<Result<Vec<_>, Error>>()?;
+        join_all(members.iter().map(|member| enlist(&ports, &member.spec)))
+            .await
+            .into_iter()
+            .collect::<Result<(), _>>()?;
         let reply_queue =
             QueueSpec { name: REPLY_QUEUE.to_owned(), bindings: reply_patterns(), single_active_consumer: false };
         ports.bus.declare(reply_queue).await?;
@@ -271,18 +291,13 @@ impl Troupe {
     }
 }
 
-/// Prepares one agent: its queue, its pinned spec, its models and tools.
-async fn enlist(ports: &Ports, spec: AgentSpec) -> Result<Member, Error> {
+/// Makes one agent known: its queue with its bindings, and its spec, which runs pin.
+async fn enlist(ports: &Ports, spec: &AgentSpec) -> Result<(), Error> {
     let mut bindings = own_patterns(&spec.name);
     bindings.extend(spec.subscriptions.iter().cloned());
     let ordered = spec.runs_as == ExecutionMode::Continuous;
     let queue = QueueSpec { name: inbox_queue(&spec.name), bindings, single_active_consumer: ordered };
     ports.bus.declare(queue).await?;
-    ports.stores.specs.keep(&spec).await?;
-    let name = spec.name.clone();
-    let served = Served::prepare(ports, spec.clone()).map(Arc::new).map_err(|reason| {
-        tracing::error!(agent = %name, %reason, "the agent is unavailable");
-        reason.to_string()
-    });
-    Ok(Member { spec: Arc::new(spec), served })
+    ports.stores.specs.keep(spec).await?;
+    Ok(())
 }
