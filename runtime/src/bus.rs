@@ -92,7 +92,7 @@ pub struct Health {
     pub depths: Vec<(String, u64)>,
     /// Dead letters.
     pub dead_letters: u64,
-    /// Events that found no queue since the start.
+    /// Mandatory events that found no queue since the start.
     pub unroutable: u64,
 }
 
@@ -170,6 +170,8 @@ pub struct Options {
     pub queue_events_max: u64,
     /// Memory for bodies of events that wait, in bytes; beyond it they are read from disk when their turn comes.
     pub cache_bytes_max: usize,
+    /// Events of one queue whose places are kept in memory; the others are read from disk when their turn comes.
+    pub index_events_max: usize,
 }
 
 impl Default for Options {
@@ -179,6 +181,7 @@ impl Default for Options {
             event_bytes_max: 1024 * 1024,
             queue_events_max: 10_000_000,
             cache_bytes_max: 32 * 1024 * 1024,
+            index_events_max: 20_000,
         }
     }
 }
