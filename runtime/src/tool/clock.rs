@@ -38,6 +38,9 @@ impl Tool for ClockTool {
     }
 
     async fn call(&self, invocation: Invocation) -> Answer {
+        if !invocation.arguments.is_object() {
+            return Answer::error("the arguments were no readable JSON object; send {} or {\"offset\": \"+02:00\"}");
+        }
         let offset = match invocation.arguments.get("offset") {
             None | Some(Value::Null) => "Z",
             Some(Value::String(offset)) => offset.trim(),
@@ -87,7 +90,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_bad_offset_is_explained() {
-        for bad in [json!({"offset": "Europe/Berlin"}), json!({"offset": 2}), json!({"offset": "+99:99"})] {
+        for bad in [Value::Null, json!({"offset": "Europe/Berlin"}), json!({"offset": 2}), json!({"offset": "+99:99"})]
+        {
             let answer = ask(bad).await;
             assert!(answer.is_error && answer.content.contains("+02:00"), "{answer:?}");
         }
