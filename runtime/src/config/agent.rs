@@ -76,3 +76,9 @@ impl Reading {
 fn name_at(node: &Node) -> Option<(AgentName, At)> {
     Some((node.text()?.parse().ok()?, node.at.clone()))
 }
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod mutations;

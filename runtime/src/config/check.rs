@@ -3,7 +3,7 @@
 //! The check never stops at the first problem and never changes the tree. After a clean check the decoders may read
 //! every value without asking again; what needs two keys at once is checked by them.
 
-use super::located::{Node, Value, short};
+use super::located::{Entry, Node, Value, short};
 use super::measure;
 use super::nearest::nearest;
 use super::problem::Problem;
@@ -34,7 +34,8 @@ pub(crate) fn check(node: &Node, table: &Table, what: &str, problems: &mut Vec<P
             let message = format!("{}: expected {}, found nothing; write a value", key.name, key.kind.expected());
             problems.push(entry.key_at.problem(message));
         } else if node.get(key.name).is_none() && !misspelt.contains(&key.name) {
-            let message = format!("the key {:?} is missing in {what}; add `{}:` ({})", key.name, key.name, key.doc);
+            let doc = key.doc.trim_end_matches('.');
+            let message = format!("the key {:?} is missing in {what}; add `{}:` ({doc})", key.name, key.name);
             problems.push(node.at.problem(message));
         }
     }
@@ -47,12 +48,19 @@ fn check_one_of(node: &Node, table: &Table, what: &str, problems: &mut Vec<Probl
     if table.one_of.is_empty() {
         return;
     }
-    let there: Vec<_> = node.entries().iter().filter(|entry| table.one_of.contains(&entry.key.as_str())).collect();
+    let chosen = |entry: &&Entry| table.one_of.contains(&entry.key.as_str());
+    let empty = node.entries().iter().filter(chosen).find(|entry| entry.node.value == Value::Null);
+    let there: Vec<_> = node.entries().iter().filter(chosen).filter(|entry| entry.node.value != Value::Null).collect();
     let choice = table.one_of.join(", ");
-    match there.as_slice() {
-        [] => problems.push(node.at.problem(format!("{what}: expected one of the keys {choice}; add one"))),
-        [_] => {}
-        [first, rest @ ..] => problems.extend(rest.iter().map(|entry| {
+    match (there.as_slice(), empty) {
+        ([], Some(entry)) => {
+            let expected = table.key(&entry.key).map(|key| key.kind.expected()).unwrap_or_default();
+            let message = format!("{}: expected {expected}, found nothing; write a value", entry.key);
+            problems.push(entry.key_at.problem(message));
+        }
+        ([], None) => problems.push(node.at.problem(format!("{what}: expected one of the keys {choice}; add one"))),
+        ([_], _) => {}
+        ([first, rest @ ..], _) => problems.extend(rest.iter().map(|entry| {
             let message =
                 format!("{what}: only one of {choice} may be there; remove {:?} or {:?}", entry.key, first.key);
             entry.key_at.problem(message)
@@ -250,6 +258,10 @@ mod tests {
     fn a_file_that_is_no_mapping_is_one_problem() {
         assert_eq!(problems("- a\n"), ["f:1:1: the file: expected a mapping (`key: value`), found a list"]);
         assert_eq!(problems("count: 1\n"), ["f:1:1: the key \"name\" is missing in the file; add `name:` (who)"]);
+        assert_eq!(
+            problems("name: x\ninner: [{a: ~}]\n"),
+            ["f:2:10: a: expected true or false, found nothing; write a value"]
+        );
         assert_eq!(problems("name:\n"), ["f:1:1: name: expected a text, found nothing; write a value"]);
     }
 }

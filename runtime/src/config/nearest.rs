@@ -5,11 +5,12 @@
 /// The name of `known` that `typed` was probably meant to be: at most a third of its letters differ.
 #[must_use]
 pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let typed: Vec<char> = typed.chars().take(64).map(|c| c.to_ascii_lowercase()).collect();
+    let letters = |text: &str| -> Vec<char> { text.chars().take(64).map(|c| c.to_ascii_lowercase()).collect() };
+    let typed = letters(typed);
     let limit = (typed.len() / 3).max(1);
     known
         .into_iter()
-        .map(|name| (distance(&typed, &name.chars().collect::<Vec<_>>()), name))
+        .map(|name| (distance(&typed, &letters(name)), name))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
@@ -44,6 +45,7 @@ mod tests {
         assert_eq!(near("instrutions"), Some("instructions"));
         assert_eq!(near("tpye"), Some("type"));
         assert_eq!(near("Name"), Some("name"));
+        assert_eq!(nearest("TROUPE_HTTP_ADR", ["TROUPE_HTTP_ADDR"]), Some("TROUPE_HTTP_ADDR"));
         assert_eq!(near("execution-mode"), Some("execution_mode"));
         assert_eq!(near("colour"), None);
         assert_eq!(near(""), None);

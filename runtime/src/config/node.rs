@@ -264,3 +264,6 @@ fn safe_name(host: &str) -> String {
     let name = name.trim_start_matches(['.', '_', '-']);
     if name.is_empty() { NAMELESS.to_owned() } else { name.to_owned() }
 }
+
+#[cfg(test)]
+mod tests;

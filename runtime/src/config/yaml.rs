@@ -9,7 +9,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use serde_saphyr::granit_parser::{Event, Marker, Parser, ScalarStyle, Span, Tag, options};
+use serde_saphyr::granit_parser::{Event, Marker, Parser, ScalarStyle, Span, StructureStyle, Tag, options};
 
 use super::located::{Entry, Node, Value, short};
 use super::problem::{At, Place, Problem};
@@ -69,7 +69,7 @@ pub(crate) fn parse(path: &Arc<str>, text: &str, budget: &YamlBudget) -> Result<
     for event in Parser::new_from_str_with_options(text, parser_options) {
         let (event, span) = event.map_err(|error| {
             let at = At::file(path, place(error.marker()));
-            at.problem(format!("this is no YAML: {}", error.info()))
+            at.problem(format!("this is no YAML: {}{}", error.info(), builder.unclosed(error.marker())))
         })?;
         builder.take(event, &span)?;
     }
@@ -91,6 +91,8 @@ struct Builder<'a> {
 /// A collection whose end has not come yet.
 struct Open {
     at: At,
+    /// Whether it began with a bracket.
+    bracket: bool,
     anchor: usize,
     before: Cost,
     kind: OpenKind,
@@ -128,13 +130,13 @@ impl Builder<'_> {
                 let source = if empty { String::new() } else { key_text(&value) };
                 self.place_node(Node { at, value }, Some(source), anchor, before)
             }
-            Event::SequenceStart(_, anchor, tag) => {
+            Event::SequenceStart(style, anchor, tag) => {
                 self.refuse_tag(tag.as_deref(), span)?;
-                self.open(at, anchor, OpenKind::List(Vec::new()))
+                self.open(at, style, anchor, OpenKind::List(Vec::new()))
             }
-            Event::MappingStart(_, anchor, tag) => {
+            Event::MappingStart(style, anchor, tag) => {
                 self.refuse_tag(tag.as_deref(), span)?;
-                self.open(at, anchor, OpenKind::Map { entries: Vec::new(), seen: HashSet::new(), key: None })
+                self.open(at, style, anchor, OpenKind::Map { entries: Vec::new(), seen: HashSet::new(), key: None })
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(anchor) => self.alias(&at, anchor),
@@ -142,18 +144,18 @@ impl Builder<'_> {
         }
     }
 
-    fn open(&mut self, at: At, anchor: usize, kind: OpenKind) -> Result<(), Problem> {
+    fn open(&mut self, at: At, style: StructureStyle, anchor: usize, kind: OpenKind) -> Result<(), Problem> {
         if self.open.len() >= self.budget.depth_max {
             return Err(at.problem(format!("nested more than {} deep; flatten it", self.budget.depth_max)));
         }
         let before = self.cost();
         self.spend(&at, Cost { nodes: 1, text_bytes: 0 })?;
-        self.open.push(Open { at, anchor, before, kind });
+        self.open.push(Open { at, bracket: style == StructureStyle::Flow, anchor, before, kind });
         Ok(())
     }
 
     fn close(&mut self) -> Result<(), Problem> {
-        let Some(Open { at, anchor, before, kind }) = self.open.pop() else { return Ok(()) };
+        let Some(Open { at, anchor, before, kind, .. }) = self.open.pop() else { return Ok(()) };
         let value = match kind {
             OpenKind::List(items) => Value::List(items),
             OpenKind::Map { entries, .. } => Value::Map(entries),
@@ -191,6 +193,13 @@ impl Builder<'_> {
             },
         }
         Ok(())
+    }
+
+    /// The likeliest cause of a syntax error: the innermost bracket that is still open.
+    fn unclosed(&self, error: &Marker) -> String {
+        let error_at = At::file(self.path, place(error)).to_string();
+        let bracket = self.open.iter().rev().find(|open| open.bracket && open.at.to_string() != error_at);
+        bracket.map_or_else(String::new, |open| format!("; is the bracket at {} closed?", open.at))
     }
 
     fn cost(&self) -> Cost {
@@ -306,6 +315,8 @@ mod tests {
         assert_eq!(place_of("a: b: c\n"), (1, 5));
         assert_eq!(place_of("a:\n  - x\n b: 1\n"), (3, 2));
         assert_eq!(place_of("a: \"open\n"), (1, 4));
+        let told = read("a: [1, {b: c}\nd: e\n").err().unwrap().message;
+        assert!(told.ends_with("; is the bracket at f.yaml:1:4 closed?"), "{told}");
     }
 
     #[test]

@@ -180,3 +180,97 @@ fn leads_to(from: &AgentName, to: &AgentName, teams: &BTreeMap<AgentName, Vec<Ag
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY: &str = "type: t\nexecution_mode: autonomous\nllm_config: {provider: scripted, script: [{reply: r}]}\n";
+
+    /// Loads a folder of these files; the problems without the folder's own path.
+    fn load(files: &[(&str, &[u8])]) -> (Vec<String>, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            fs::write(dir.path().join(name), bytes).unwrap();
+        }
+        let loaded = load_agents(dir.path(), &Agents { file_bytes_max: 2000, files_max: 6, ..Agents::default() });
+        let path = format!("{}/", dir.path().display());
+        let names = loaded.agents.iter().map(|(spec, _)| spec.name.to_string()).collect();
+        (names, loaded.errors.iter().map(|problem| problem.to_string().replace(&path, "")).collect())
+    }
+
+    fn agent(name: &str, extra: &str) -> Vec<u8> {
+        format!("name: {name}\n{BODY}{extra}").into_bytes()
+    }
+
+    fn lead(name: &str, team: &str) -> Vec<u8> {
+        let text = format!("name: {name}\n{BODY}team: {team}\n");
+        text.replace("autonomous", "collaborative").into_bytes()
+    }
+
+    #[test]
+    fn one_bad_file_never_stops_the_others() {
+        let big = agent("big", &"#".repeat(2000));
+        let (names, errors) = load(&[
+            ("b.yml", &agent("b", "")),
+            ("a.yaml", &agent("a", "")),
+            ("bad.yaml", b"name: [\n"),
+            ("big.yaml", &big),
+            ("latin.yaml", b"name: \xe4\n"),
+            (".hidden.yaml", b"x"),
+            ("notes.txt", b"x"),
+        ]);
+        assert_eq!(names, ["a", "b"]);
+        assert_eq!(errors.len(), 3, "{errors:#?}");
+        assert!(errors[0].starts_with("bad.yaml:1:7: this is no YAML: unclosed"), "{errors:#?}");
+        assert!(errors[1].starts_with("big.yaml: the file has 2100 bytes, at most 2000"), "{errors:#?}");
+        assert!(errors[2].starts_with("latin.yaml: the file is no UTF-8 text (byte 6)"), "{errors:#?}");
+    }
+
+    #[test]
+    fn a_name_belongs_to_the_first_file() {
+        let (names, errors) = load(&[("a.yaml", &agent("twin", "")), ("b.yaml", &agent("twin", ""))]);
+        assert_eq!(names, ["twin"]);
+        assert_eq!(errors, ["b.yaml:1:7: name: \"twin\" is taken by a.yaml:1:7; give one of them another name"]);
+    }
+
+    #[test]
+    fn a_team_names_agents_of_the_folder() {
+        let (names, errors) = load(&[
+            ("lead.yaml", &lead("lead", "[writer, broken, wirter]")),
+            ("writer.yaml", &agent("writer", "")),
+            ("broken.yaml", b"name: broken\n"),
+        ]);
+        assert_eq!(names, ["writer"]);
+        let of_lead: Vec<_> = errors.iter().filter(|error| error.starts_with("lead")).collect();
+        assert_eq!(of_lead, ["lead.yaml:5:24: team: no agent is named \"wirter\"; did you mean \"writer\"?"]);
+    }
+
+    #[test]
+    fn leads_may_not_lead_in_a_circle() {
+        let (names, errors) = load(&[
+            ("a.yaml", &lead("a", "[b]")),
+            ("b.yaml", &lead("b", "[w, c]")),
+            ("c.yaml", &lead("c", "[a]")),
+            ("d.yaml", &lead("d", "[w, a]")),
+            ("w.yaml", &agent("w", "team: [w]\n")),
+        ]);
+        assert_eq!(names, ["d", "w"]);
+        assert_eq!(errors.len(), 3, "{errors:#?}");
+        assert!(errors[1].starts_with("b.yaml:5:11: team: c leads back to b"), "{errors:#?}");
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_or_too_full_is_one_problem() {
+        let loaded = load_agents(Path::new("no/such/folder"), &Agents::default());
+        assert!(loaded.agents.is_empty());
+        assert!(loaded.errors[0].message.contains("set TROUPE_AGENTS_DIR"), "{:?}", loaded.errors);
+
+        let files: Vec<(String, Vec<u8>)> =
+            (0..8).map(|n| (format!("{n}.yaml"), agent(&format!("a{n}"), ""))).collect();
+        let files: Vec<(&str, &[u8])> = files.iter().map(|(name, text)| (name.as_str(), text.as_slice())).collect();
+        let (names, errors) = load(&files);
+        assert_eq!(names.len(), 6);
+        assert!(errors[0].contains("8 files, at most 6 are read"), "{errors:?}");
+    }
+}

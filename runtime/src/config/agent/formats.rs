@@ -138,6 +138,7 @@ pub(super) const SERVER_URL: Format = Format {
                 Err("name and password do not belong here; use api_key or headers".to_owned())
             }
             Ok(_) => Ok(()),
+            Err(_) if !text.contains("://") => Err("it begins with http:// or https://".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     },

@@ -35,6 +35,7 @@ pub(super) const URL: Format = Format {
     check: |text| match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(()),
         Ok(_) => Err("it begins with http:// or https://".to_owned()),
+        Err(_) if !text.contains("://") => Err("it begins with http:// or https://".to_owned()),
         Err(error) => Err(error.to_string()),
     },
 };

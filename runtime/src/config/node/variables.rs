@@ -63,10 +63,6 @@ pub(crate) static VARIABLES: [Variable; 24] = [
 /// Names the file itself, so it is no key of it.
 pub(crate) const CONFIG_VARIABLE: &str = "TROUPE_CONFIG";
 
-/// Variables that are no keys but belong to a node; shown by `deploy/.env.example`.
-pub(crate) const PASSED_ON: [&str; 5] =
-    ["OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"];
-
 /// The flag that sets what `variable` sets.
 pub(crate) fn flag_name(variable: &str) -> String {
     let name = variable.strip_prefix("TROUPE_").unwrap_or(variable);
