@@ -3,8 +3,10 @@
 //! Every write that speaks for a step names the step's [`Epoch`]; when another claim has raised it the write changes
 //! nothing and answers [`Error::Fenced`], and whoever wrote stops at once. A write returns after it is durable.
 //!
-//! Adapters: [`sqlite`]. The behaviour is [`conformance`]; a second adapter runs it unchanged.
+//! Adapters: [`sqlite`]; [`cache`] goes before any of them. The behaviour is [`conformance`]; a second adapter runs it
+//! unchanged.
 
+pub mod cache;
 pub mod conformance;
 pub mod sqlite;
 
@@ -58,7 +60,7 @@ pub trait Tasks: Send + Sync {
     /// The event that a task was made from.
     async fn event(&self, id: TaskId) -> Result<Option<Event>, Error>;
 
-    /// Tasks, newest first.
+    /// Tasks, newest first. One that cannot be read is left out. The usage of a task that has not ended is not summed up.
     async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<Task>, Error>;
 
     /// Ids that begin with `prefix` (hex digits, hyphens ignored), at most `limit`.
@@ -187,7 +189,8 @@ pub trait Steps: Send + Sync {
     async fn claim(&self, step: StepId, seen: Epoch, owner: Incarnation) -> Result<Option<Claim>, Error>;
 
     /// Ends a step: its last entry becomes its result row, its status is set, its outbox row is written, in one
-    /// transaction. [`Error::Fenced`] when the epoch is not the step's or the step is not running.
+    /// transaction. [`Error::Fenced`] when the epoch is not the step's or the step is not running; [`Error::Conflict`]
+    /// when the journal already has an entry at this place or behind it.
     async fn complete(&self, completion: Completion) -> Result<(), Error>;
 }
 
@@ -224,7 +227,7 @@ pub struct Completion {
 pub trait Journal: Send + Sync {
     /// Appends an entry; `attempts` is written to the step in the same transaction when the entry begins another
     /// attempt, `status` when it parks the step. [`Error::Fenced`] when the epoch is not the step's or the step is not
-    /// running; [`Error::Conflict`] when the place is taken.
+    /// running; [`Error::Conflict`] when the place is taken. An append never ends a step.
     async fn append(&self, append: Append) -> Result<(), Error>;
 
     /// All entries of a step in order, its result included.
@@ -247,10 +250,10 @@ pub struct Append {
 /// What must still be told to the bus.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// The oldest ends of steps that were not told yet, at most `limit`.
+    /// The oldest ends of steps that were not told yet, at most `limit`. One that cannot be read is passed over.
     async fn pending(&self, limit: usize) -> Result<Vec<Told>, Error>;
 
-    /// These were told.
+    /// These were told. A number is never given again: saying so twice does no harm.
     async fn told(&self, seqs: Vec<i64>) -> Result<(), Error>;
 }
 

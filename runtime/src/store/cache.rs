@@ -3,7 +3,8 @@
 //! It is never written back and never a lock: every save goes to the store first, and the version that the store
 //! checks is what decides. A memory is kept with its version and is replaced by a newer one only; a load that was
 //! under way while the same memory was saved is answered but not kept, so that nobody is shown an older version than
-//! was saved through here. Another node's save is noticed at the next conflict, which drops the kept one.
+//! was saved through here. A save of another node, or one whose caller did not wait for it, is noticed at the next
+//! conflict, which drops the kept version.
 //! [`crate::ports`] wraps the stores once; a full cache forgets, and what fails is the store behind it.
 
 use std::hash::{BuildHasher as _, RandomState};

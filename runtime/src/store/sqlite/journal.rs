@@ -36,6 +36,9 @@ const ENTRIES: &str = "\
     select seq, version, body from execution_results where step_id = ?1 \
     order by seq";
 
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[APPEND, CHANGE, ENTRIES];
+
 #[async_trait]
 impl Journal for Store {
     async fn append(&self, append: Append) -> Result<(), Error> {

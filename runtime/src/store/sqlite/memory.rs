@@ -29,6 +29,9 @@ const SAVE: &str = "\
     where version = excluded.version - 1 \
     returning agent_id, session, version";
 
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[LOAD, SAVE];
+
 #[async_trait]
 impl Memory for Store {
     async fn load(&self, agent: &AgentName, session: &str) -> Result<Option<Remembered>, Error> {

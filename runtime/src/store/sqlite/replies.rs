@@ -42,6 +42,9 @@ const SETTLE: &str = "\
 
 const REPLY: &str = "select status, attempts, doubtful, ts, last_error from replies where task_id = ?1";
 
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[BEFORE, BEGIN, SETTLE, REPLY];
+
 #[async_trait]
 impl Replies for Store {
     async fn begin(&self, task: TaskId) -> Result<ReplyState, Error> {

@@ -59,6 +59,9 @@ const HOLDING: &str = "\
     select s.id from json_each(?1) c cross join steps s on s.id = unhex(c.value ->> 0) \
     where s.epoch = c.value ->> 1 and s.status = 'running'";
 
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[ORPHANS, CLAIM, COMPLETE_STEPS, COMPLETE_RESULTS, COMPLETE_OUTBOX, HOLDING];
+
 #[async_trait]
 impl Steps for Store {
     async fn orphans(&self, owner: Incarnation, limit: usize) -> Result<Vec<Orphan>, Error> {

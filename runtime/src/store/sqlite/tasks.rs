@@ -76,6 +76,9 @@ const LIST_OPEN: &str = task_query!(
      and t.created_at >= ?3 and t.seq < ?4 order by t.seq desc limit ?5"
 );
 
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[ACCEPT_TASKS, ACCEPT_STEPS, EVENT, FIND, TASK, LIST_OF_AGENT, LIST_OPEN];
+
 #[async_trait]
 impl Tasks for Store {
     async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, Error> {
