@@ -12,6 +12,8 @@ pub mod inbound;
 pub mod ingress;
 pub mod reply;
 pub mod signature;
+#[cfg(test)]
+mod testing;
 
 /// The prefix of the `source` of every event from Slack; the workspace follows.
 pub const SOURCE_PREFIX: &str = "/slack/";
