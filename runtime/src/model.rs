@@ -14,7 +14,6 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::domain::chat::{Completion, Message};
@@ -31,20 +30,10 @@ mod openai;
 mod scripted;
 mod usage;
 
+pub use crate::domain::chat::ToolOffer;
 pub use factory::{ModelOptions, Models};
 pub use scripted::ScriptedCalls;
 pub use usage::Price;
-
-/// A tool as the model is told of it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ToolOffer {
-    /// The name the model calls it by.
-    pub name: String,
-    /// What it does, for the model.
-    pub description: String,
-    /// JSON Schema of its arguments.
-    pub parameters: Value,
-}
 
 /// One turn to perform.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -21,7 +21,7 @@ mod set;
 mod wait;
 
 pub use http_get::HttpGetOptions;
-pub use set::{Offer, ToolOptions, ToolSet, Tools};
+pub use set::{ToolOptions, ToolSet, Tools};
 
 /// One call of a tool.
 #[derive(Debug, Clone)]

@@ -8,9 +8,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde_json::Value;
-
 use crate::domain::agent::ToolSpec;
+use crate::domain::chat::ToolOffer;
 
 use super::clock::ClockTool;
 use super::http_get::{HttpGetOptions, HttpGetTool};
@@ -92,17 +91,6 @@ impl Tools {
     }
 }
 
-/// A tool as a model is told of it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Offer {
-    /// The name the model calls it by.
-    pub name: String,
-    /// What it does, for the model.
-    pub description: String,
-    /// JSON Schema of its arguments.
-    pub parameters: Value,
-}
-
 /// The tools of one agent, by name. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct ToolSet {
@@ -142,8 +130,8 @@ impl ToolSet {
 
     /// What the model is told of them, by name.
     #[must_use]
-    pub fn offers(&self) -> Vec<Offer> {
-        let offer = |tool: &Arc<dyn Tool>| Offer {
+    pub fn offers(&self) -> Vec<ToolOffer> {
+        let offer = |tool: &Arc<dyn Tool>| ToolOffer {
             name: tool.name().to_owned(),
             description: tool.description().to_owned(),
             parameters: tool.parameters(),
