@@ -5,6 +5,8 @@
 //! acknowledged after the accepting transaction. When it dies, unsettled deliveries are handed out again (the task's id
 //! makes a second acceptance a duplicate), and a step that was accepted but not handed on is found by the recovery.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use ractor_cluster_derive::RactorMessage;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use troupe_runtime::bus::{Consumer, Delivery};
+use troupe_runtime::domain::event::{Event, Priority};
 use troupe_runtime::domain::topic::inbox_queue;
 use troupe_runtime::fault::{Fault, Faulty as _};
 use troupe_runtime::store::{Acceptance, Accepted, Claim};
@@ -41,6 +44,16 @@ pub struct InboxParts {
     pub pool: ActorRef<PoolMessage>,
 }
 
+/// A place for a step of the agent, and one on the node.
+type Slots = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+/// Deliveries in hand that nobody has accepted yet: the most urgent goes first, whatever the bus could order.
+struct Waiting {
+    consumer: Consumer,
+    deliveries: BTreeMap<(Reverse<Priority>, u64), Delivery>,
+    taken: u64,
+}
+
 /// An inbox.
 pub struct Inbox {
     parts: InboxParts,
@@ -62,22 +75,28 @@ impl Inbox {
         let mut open = open.clone();
         loop {
             open.wait_for(|open| *open).await?;
-            let mut consumer = stage.ports.bus.consume(&queue, stage.options.prefetch).await?;
-            loop {
-                let slots = tokio::select! {
-                    slots = self.free_slots() => slots?,
-                    closed = open.wait_for(|open| !*open) => { closed?; break }
-                };
-                tokio::select! {
-                    taken = self.take(&mut consumer, slots) => if !taken? { return Err("the queue is gone".into()) },
-                    closed = open.wait_for(|open| !*open) => { closed?; break }
-                }
+            let consumer = stage.ports.bus.consume(&queue, stage.options.prefetch).await?;
+            tokio::select! {
+                ended = self.take_all(Waiting::new(consumer)) => return ended,
+                // What waits goes back to the queue with the consumer.
+                closed = open.wait_for(|open| !*open) => { closed?; }
             }
         }
     }
 
+    async fn take_all(&self, mut waiting: Waiting) -> Result<(), ActorProcessingErr> {
+        loop {
+            let slots = self.free_slots().await?;
+            let deliveries = waiting.best(slots.len()).await;
+            if deliveries.is_empty() {
+                return Err("the queue is gone".into());
+            }
+            self.take(deliveries, slots).await?;
+        }
+    }
+
     /// Waits for one free place and takes what else is free, at most `accept_max`.
-    async fn free_slots(&self) -> Result<Vec<(OwnedSemaphorePermit, OwnedSemaphorePermit)>, ActorProcessingErr> {
+    async fn free_slots(&self) -> Result<Vec<Slots>, ActorProcessingErr> {
         let InboxParts { stage, slots, .. } = &self.parts;
         let mut free = vec![(slots.clone().acquire_owned().await?, stage.slots.clone().acquire_owned().await?)];
         while free.len() < stage.options.accept_max {
@@ -88,16 +107,8 @@ impl Inbox {
         Ok(free)
     }
 
-    /// Takes deliveries for the free places and accepts them; `false` when the queue is gone.
-    async fn take(
-        &self,
-        consumer: &mut Consumer,
-        slots: Vec<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
-    ) -> Result<bool, ActorProcessingErr> {
-        let deliveries = consumer.next(slots.len()).await;
-        if deliveries.is_empty() {
-            return Ok(false);
-        }
+    /// Accepts deliveries into free places and hands them to the pool.
+    async fn take(&self, deliveries: Vec<Delivery>, slots: Vec<Slots>) -> Result<(), ActorProcessingErr> {
         let accepted =
             join_all(deliveries.into_iter().zip(slots).map(|(delivery, slots)| self.accept(delivery, slots)));
         let (mut work, mut refused) = (Vec::new(), false);
@@ -113,15 +124,11 @@ impl Inbox {
         if refused {
             tokio::time::sleep(STORE_REST).await;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Accepts one delivery; `Err` when the store did not take it now, and the delivery goes back.
-    async fn accept(
-        &self,
-        delivery: Delivery,
-        slots: (OwnedSemaphorePermit, OwnedSemaphorePermit),
-    ) -> Result<Option<Arc<Work>>, ()> {
+    async fn accept(&self, delivery: Delivery, slots: Slots) -> Result<Option<Arc<Work>>, ()> {
         let InboxParts { stage, served, .. } = &self.parts;
         let event = delivery.event.clone();
         let acceptance = Acceptance {
@@ -152,12 +159,7 @@ impl Inbox {
         }
     }
 
-    fn work(
-        &self,
-        event: &troupe_runtime::domain::event::Event,
-        claim: Claim,
-        (own, node): (OwnedSemaphorePermit, OwnedSemaphorePermit),
-    ) -> Work {
+    fn work(&self, event: &Event, claim: Claim, (own, node): Slots) -> Work {
         Work {
             claim,
             run: claim.task.run(0),
@@ -169,6 +171,30 @@ impl Inbox {
             claims: 1,
             slots: vec![own, node],
         }
+    }
+}
+
+impl Waiting {
+    const fn new(consumer: Consumer) -> Self {
+        Self { consumer, deliveries: BTreeMap::new(), taken: 0 }
+    }
+
+    /// Up to `max` deliveries, by priority and then by coming; waits for the first. Empty when the queue is gone.
+    async fn best(&mut self, max: usize) -> Vec<Delivery> {
+        while let Ok(delivery) = self.consumer.deliveries.try_recv() {
+            self.put(delivery);
+        }
+        if self.deliveries.is_empty() {
+            for delivery in self.consumer.next(max).await {
+                self.put(delivery);
+            }
+        }
+        (0..max).map_while(|_| self.deliveries.pop_first()).map(|(_, delivery)| delivery).collect()
+    }
+
+    fn put(&mut self, delivery: Delivery) {
+        self.deliveries.insert((Reverse(delivery.event.priority), self.taken), delivery);
+        self.taken += 1;
     }
 }
 

@@ -25,33 +25,37 @@ use troupe_runtime::telemetry::Metrics;
 use troupe_runtime::tool::Tools;
 
 /// Longer than anything here takes; a test that waits this long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the model does with a conversation.
-pub type Mind = dyn Fn(&[Message]) -> Result<Completion, model::Error> + Send + Sync;
+pub(crate) type Mind = dyn Fn(&[Message]) -> Result<Completion, model::Error> + Send + Sync;
 
 /// A model of the test's own: counts its calls, and lets them through one by one when it is held.
-pub struct Puppet {
+pub(crate) struct Puppet {
     mind: Box<Mind>,
-    pub calls: AtomicU32,
-    pub gate: Semaphore,
+    pub(crate) calls: AtomicU32,
+    pub(crate) gate: Semaphore,
 }
 
 impl Puppet {
-    pub fn new(mind: impl Fn(&[Message]) -> Result<Completion, model::Error> + Send + Sync + 'static) -> Arc<Self> {
+    pub(crate) fn new(
+        mind: impl Fn(&[Message]) -> Result<Completion, model::Error> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self { mind: Box::new(mind), calls: AtomicU32::new(0), gate: Semaphore::new(Semaphore::MAX_PERMITS) })
     }
 
     /// As [`Puppet::new`], but no call ends before the gate lets it.
-    pub fn held(mind: impl Fn(&[Message]) -> Result<Completion, model::Error> + Send + Sync + 'static) -> Arc<Self> {
+    pub(crate) fn held(
+        mind: impl Fn(&[Message]) -> Result<Completion, model::Error> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self { mind: Box::new(mind), calls: AtomicU32::new(0), gate: Semaphore::new(0) })
     }
 
-    pub fn calls(&self) -> u32 {
+    pub(crate) fn calls(&self) -> u32 {
         self.calls.load(Ordering::SeqCst)
     }
 
-    pub async fn called(&self, times: u32) {
+    pub(crate) async fn called(&self, times: u32) {
         until(|| async { self.calls() >= times }).await;
     }
 }
@@ -70,19 +74,19 @@ impl Model for Puppet {
     }
 }
 
-pub fn says(text: &str) -> Result<Completion, model::Error> {
+pub(crate) fn says(text: &str) -> Result<Completion, model::Error> {
     Ok(completion(text, Vec::new()))
 }
 
-pub fn wants(tool: &str, arguments: Value) -> Result<Completion, model::Error> {
+pub(crate) fn wants(tool: &str, arguments: Value) -> Result<Completion, model::Error> {
     Ok(completion("", vec![ToolCall { id: "call-1".into(), name: tool.into(), arguments }]))
 }
 
-pub fn is_down() -> Result<Completion, model::Error> {
+pub(crate) fn is_down() -> Result<Completion, model::Error> {
     Err(model::Error::Timeout { model: "puppet".into(), after: Duration::from_secs(1) })
 }
 
-pub fn refuses() -> Result<Completion, model::Error> {
+pub(crate) fn refuses() -> Result<Completion, model::Error> {
     Err(model::Error::BadSpec { model: "puppet".into(), message: "it has no strings".into() })
 }
 
@@ -100,7 +104,7 @@ fn completion(text: &str, tool_calls: Vec<ToolCall>) -> Completion {
 }
 
 /// A spec that needs nothing from outside.
-pub fn spec(name: &str) -> AgentSpec {
+pub(crate) fn spec(name: &str) -> AgentSpec {
     AgentSpec {
         name: name.parse().unwrap(),
         kind: "test".into(),
@@ -131,18 +135,18 @@ pub fn spec(name: &str) -> AgentSpec {
 }
 
 /// A running troupe with its folder.
-pub struct House {
-    pub troupe: Troupe,
-    pub over: JoinHandle<()>,
-    pub dir: TempDir,
+pub(crate) struct House {
+    pub(crate) troupe: Troupe,
+    pub(crate) over: JoinHandle<()>,
+    pub(crate) dir: TempDir,
 }
 
 impl House {
-    pub async fn open(cast: Vec<(AgentSpec, Arc<Puppet>)>) -> Self {
+    pub(crate) async fn open(cast: Vec<(AgentSpec, Arc<Puppet>)>) -> Self {
         Self::open_in(tempfile::tempdir().unwrap(), cast).await
     }
 
-    pub async fn open_in(dir: TempDir, cast: Vec<(AgentSpec, Arc<Puppet>)>) -> Self {
+    pub(crate) async fn open_in(dir: TempDir, cast: Vec<(AgentSpec, Arc<Puppet>)>) -> Self {
         let ports = Arc::new(open_ports(&dir).await);
         let members = cast.into_iter().map(|(spec, model)| member(&ports, spec, model)).collect();
         let options = Options {
@@ -154,23 +158,23 @@ impl House {
         Self { troupe, over, dir }
     }
 
-    pub async fn ask(&self, agent: &str, text: &str) -> TaskId {
+    pub(crate) async fn ask(&self, agent: &str, text: &str) -> TaskId {
         self.troupe.submit(agent, Submission { input: json!(text), ..Submission::default() }).await.unwrap()
     }
 
-    pub async fn ended(&self, task: TaskId) -> Task {
+    pub(crate) async fn ended(&self, task: TaskId) -> Task {
         let task = self.troupe.wait(task, PATIENCE).await.unwrap().expect("never accepted");
         assert_ne!(task.status, TaskStatus::Running, "it does not end: {task:?}");
         task
     }
 
-    pub async fn journal_grows_to(&self, task: TaskId, entries: usize) {
+    pub(crate) async fn journal_grows_to(&self, task: TaskId, entries: usize) {
         let step = task.run(0).step(0);
         until(|| async { self.troupe.ports().stores.journal.entries(step).await.unwrap().len() >= entries }).await;
     }
 
     /// The process dies: nothing is drained, nothing is settled.
-    pub async fn crash(self) -> TempDir {
+    pub(crate) async fn crash(self) -> TempDir {
         let Self { troupe, over, dir } = self;
         for actor in troupe.tree().list().into_iter().rev() {
             troupe.tree().kill(&actor.path).ok();
@@ -185,20 +189,12 @@ impl House {
 
 async fn open_ports(dir: &TempDir) -> Ports {
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-    let secrets = Secrets::new(Vec::new());
-    let options = ModelOptions::default();
-    let models = Models::new(secrets, Models::client(&options).unwrap(), options).unwrap();
-    let (tools, metrics) = (Tools::default(), Metrics::new().unwrap());
     // The node before may still hold the folder for a moment after it was told to go.
-    for _ in 0..100 {
-        let opened = Ports::embedded(
-            dir.path(),
-            "test",
-            ports::Options::default(),
-            models.clone(),
-            tools.clone(),
-            metrics.clone(),
-        );
+    for _ in 0..1_000 {
+        let options = ModelOptions::default();
+        let models = Models::new(Secrets::default(), Models::client(&options).unwrap(), options).unwrap();
+        let (tools, options) = (Tools::default(), ports::Options::default());
+        let opened = Ports::embedded(dir.path(), "test", options, models, tools, Metrics::new());
         match opened.await {
             Ok(ports) => return ports,
             Err(error) => {
@@ -226,7 +222,7 @@ fn member(ports: &Ports, spec: AgentSpec, model: Arc<Puppet>) -> Member {
 }
 
 /// Waits until something holds; fails when it does not within [`PATIENCE`].
-pub async fn until<F, Fut>(mut holds: F)
+pub(crate) async fn until<F, Fut>(mut holds: F)
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = bool>,

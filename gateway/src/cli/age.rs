@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn ages_keep_two_of_their_unit() {
-        let table = [(0, "0s"), (12, "12s"), (119, "119s"), (120, "2m"), (7_199, "119m"), (7_200, "2h"), (172_800, "2d")];
+        let table =
+            [(0, "0s"), (12, "12s"), (119, "119s"), (120, "2m"), (7_199, "119m"), (7_200, "2h"), (172_800, "2d")];
         for (seconds, shown) in table {
             assert_eq!(short(Duration::from_secs(seconds)), shown);
         }

@@ -170,8 +170,7 @@ pub(crate) mod tests {
         (Printer::to(format, Box::new(out.clone()), Box::new(err.clone())), out, err)
     }
 
-    const THINGS: Listing =
-        Listing { things: "things", name: "id", columns: &[Column::new("ID", "id", Shown::Plain)] };
+    const THINGS: Listing = Listing { things: "things", name: "id", columns: &[Column::new("ID", "id", Shown::Plain)] };
 
     fn list(format: Format, items: &Value) -> (String, String) {
         let (mut printer, out, err) = captured(format);

@@ -15,7 +15,8 @@ type Asked = Arc<Mutex<Vec<String>>>;
 
 async fn record(State(asked): State<Asked>, request: Request) -> Answer {
     let (parts, body) = request.into_parts();
-    let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let header =
+        |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let body = axum::body::to_bytes(body, 1024).await.unwrap();
     let line = format!(
         "{} {} auth={} key={} body={}",
@@ -28,7 +29,8 @@ async fn record(State(asked): State<Asked>, request: Request) -> Answer {
     asked.lock().unwrap().push(line);
     match parts.uri.path() {
         "/v1/agents/nobody" => {
-            let problem = r#"{"type":"about:blank","title":"Not Found","status":404,"detail":"there is no agent nobody"}"#;
+            let problem =
+                r#"{"type":"about:blank","title":"Not Found","status":404,"detail":"there is no agent nobody"}"#;
             (StatusCode::NOT_FOUND, [("content-type", "application/problem+json")], problem).into_response()
         }
         "/v1/agents/html" => "<html>".into_response(),
@@ -54,7 +56,8 @@ async fn server() -> (String, Asked) {
 
 fn client(url: &str) -> Client {
     let token = Some(SecretString::from("s3cret"));
-    Client::new(ClientOptions { url: url.to_owned(), token, body_bytes_max: 2_000, ..ClientOptions::default() }).unwrap()
+    Client::new(ClientOptions { url: url.to_owned(), token, body_bytes_max: 2_000, ..ClientOptions::default() })
+        .unwrap()
 }
 
 #[tokio::test]
@@ -114,7 +117,9 @@ async fn an_unhealthy_node_still_tells_its_health() {
 #[tokio::test]
 async fn strangers_are_recognised() {
     let (url, _) = server().await;
-    for (name, hint) in [("html", "is no JSON"), ("elsewhere", "it redirects with status 302"), ("huge", "over 2000 bytes")] {
+    for (name, hint) in
+        [("html", "is no JSON"), ("elsewhere", "it redirects with status 302"), ("huge", "over 2000 bytes")]
+    {
         let error = client(&url).agent(name).await.unwrap_err();
         assert!(matches!(&error, Error::NotOurs { why, .. } if why.contains(hint)), "{name}: {error:?}");
     }

@@ -375,6 +375,9 @@ impl Run {
             let known: Vec<&str> = self.brief.tools.keys().map(String::as_str).collect();
             return Some(answer(call, format!("there is no tool {:?}; there are: {}", call.name, known.join(", "))));
         };
+        if call.arguments.is_null() {
+            return Some(answer(call, "the arguments were no readable JSON; send one object".to_owned()));
+        }
         let perform = Action::CallTool { call: call.clone(), key: key.clone() };
         let action = match (state, terms.rule, terms.effect) {
             (CallState::Asked, ..) => return None,

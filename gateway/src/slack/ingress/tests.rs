@@ -172,7 +172,8 @@ async fn signed_bytes_of_any_kind_are_answered_in_a_known_way() {
         let mut body: Vec<u8> = (0..rng.random_range(0..2_100)).map(|_| rng.random()).collect();
         let content_type = ["application/json", "application/x-www-form-urlencoded", "text/plain", ""][n % 4];
         if n % 3 == 0 {
-            let start: &[u8] = [b"{\"type\":\"event_callback\",".as_slice(), b"command=/x&team_id=T&", b"payload={"][n % 9 / 3];
+            let start: &[u8] =
+                [b"{\"type\":\"event_callback\",".as_slice(), b"command=/x&team_id=T&", b"payload={"][n % 9 / 3];
             body.splice(0..0, start.iter().copied());
         }
         let now = Utc::now().timestamp();

@@ -174,10 +174,8 @@ pub(super) async fn acker(inner: Arc<Inner>, mut acks: mpsc::UnboundedReceiver<A
 async fn remove(inner: &Arc<Inner>, acks: &mut Vec<Ack>) {
     let mut pause = super::PAUSE_FIRST;
     loop {
-        let operation = Remove {
-            seqs: acks.iter().map(|ack| ack.seq).collect(),
-            retried: acks.iter().any(|ack| ack.retried),
-        };
+        let operation =
+            Remove { seqs: acks.iter().map(|ack| ack.seq).collect(), retried: acks.iter().any(|ack| ack.retried) };
         match inner.database.writer().submit(operation).await {
             Ok(()) => break,
             Err(error) if matches!(error, sqlite::Error::Closed) || inner.closed.is_cancelled() => {

@@ -112,11 +112,7 @@ impl Write for Remove {
 }
 
 /// Removes the events whose numbers are in the JSON array.
-pub(super) async fn remove(
-    seqs: &str,
-    retried: bool,
-    connection: &mut SqliteConnection,
-) -> Result<(), sqlite::Error> {
+pub(super) async fn remove(seqs: &str, retried: bool, connection: &mut SqliteConnection) -> Result<(), sqlite::Error> {
     sqlx::query("delete from bus_messages where seq in (select value from json_each(?1))")
         .bind(seqs)
         .execute(&mut *connection)
@@ -287,11 +283,10 @@ pub(super) struct Read {
 
 /// Bodies of events, in the order of `seqs`; `true` when those are all, `false` when memory set an end before.
 pub(super) async fn bodies(database: &Database, seqs: &[i64]) -> Result<(Vec<Read>, bool), sqlite::Error> {
-    let mut rows = sqlx::query(
-        "select m.seq, m.body from json_each(?1) s join bus_messages m on m.seq = s.value order by s.key",
-    )
-    .bind(json(&seqs)?)
-    .fetch(database.readers());
+    let mut rows =
+        sqlx::query("select m.seq, m.body from json_each(?1) s join bus_messages m on m.seq = s.value order by s.key")
+            .bind(json(&seqs)?)
+            .fetch(database.readers());
     let mut read = Vec::with_capacity(seqs.len());
     let mut bytes = 0;
     while let Some(row) = rows.try_next().await? {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::domain::clarification::Answer;
@@ -148,8 +148,16 @@ fn denied_and_unknown_tools_are_answered_not_called() {
         step.record(act).unwrap();
     }
     assert_eq!(step.run.phase(), Phase::Thinking);
-    assert!(step.run.messages().last().unwrap().text().contains("clock") == brief().tools.contains_key("clock"));
     assert!(step.run.messages().last().unwrap().text().contains("look"));
+}
+
+#[test]
+fn unreadable_arguments_are_answered_not_sent_to_a_tool() {
+    let mut step = Recorder::new();
+    let Act::ModelResult { mut completion } = turn("", &["pay"]) else { unreachable!() };
+    completion.tool_calls[0].arguments = Value::Null;
+    step.record(Act::ModelResult { completion }).unwrap();
+    assert!(matches!(step.run.next(), Action::Record(Act::ToolResult { is_error: true, .. })));
 }
 
 #[test]
