@@ -1,1 +1,32 @@
-//! x
+//! Who acts: the orchestrator with its registry, the pools, the agents, their steps, and the relay that tells the bus.
+//!
+//! ```text
+//! root                       rest_for_one
+//! ├─ orchestrator            registry of agents, recovery of orphaned steps
+//! │  ├─ autonomous           a pool: one_for_one over inboxes and instances
+//! │  │  ├─ researcher/inbox  accepts what comes, claims it, hands it on
+//! │  │  ├─ researcher/0      agent actor: starts steps, always answers
+//! │  │  │  └─ step 01J…      step actor: its handler is the step
+//! │  │  └─ researcher/1
+//! │  ├─ collaborative
+//! │  └─ continuous
+//! ├─ relay                   outbox → bus
+//! └─ doors                   what the gateway brings
+//! ```
+//!
+//! Calls go down (messages to children), facts go out (rows, then events), failures go up (supervision events). Every
+//! in-memory message is a hint: losing all of them loses nothing, for the store is asked again.
+
+pub mod agent;
+pub mod inbox;
+pub mod orchestrator;
+pub mod pool;
+pub mod recovery;
+pub mod registry;
+pub mod relay;
+pub mod root;
+pub mod served;
+pub mod stage;
+pub mod step;
+pub mod troupe;
+pub mod work;

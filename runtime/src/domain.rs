@@ -3,6 +3,7 @@
 //! Everything that recovery, the console and the wire agree on is spelled here once.
 
 pub mod agent;
+pub mod answer;
 pub mod chat;
 pub mod clarification;
 pub mod event;

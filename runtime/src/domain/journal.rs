@@ -128,7 +128,8 @@ impl fmt::Display for Effect {
 
 /// The key under which a call is one call, over attempts and nodes: base32(sha256(run, step, seq, tool, arguments)).
 ///
-/// `seq` is that of the model result that asked for the call; arguments are canonical JSON (sorted keys).
+/// `seq` is the call's number within its attempt, from 0: entries in between (a question to a person) and further
+/// attempts do not change it. Arguments are canonical JSON (sorted keys).
 #[must_use]
 pub fn idempotency_key(run: RunId, step_no: u32, seq: u32, call: &ToolCall) -> String {
     let mut hash = Sha256::new();

@@ -1,1 +1,430 @@
-//! run (to be written)
+//! What a step of a run does next: a pure function of its journal.
+//!
+//! ```text
+//! phase      entry                                    then
+//! --------   --------------------------------------   ------------------------------------------
+//! Thinking   ModelResult, no tool wanted              Answered
+//! Thinking   ModelResult, tools wanted                Acting
+//! Thinking   ModelResult, a limit is reached          Thinking, `next` fails the attempt
+//! Acting     ToolIntent                               Acting, the call is under way
+//! Acting     ToolResult, calls left                   Acting
+//! Acting     ToolResult, the last one                 Thinking
+//! Acting     ClarificationRaised                      Waiting
+//! Waiting    ClarificationAnswered yes                Acting, the call is allowed
+//! Waiting    ClarificationAnswered no                 Acting, the call is refused
+//! Thinking   AttemptFailed, attempts left             Thinking, fresh context, attempt + 1
+//! Acting     AttemptFailed, attempts left             Thinking, fresh context, attempt + 1
+//! open       AttemptFailed, none left or final        Failed
+//! open       Cancelled                                Cancelled
+//! ```
+//!
+//! The loop around it is [decide](Run::next), perform one effect, record, [apply](Run::apply). Recovery is the same
+//! fold over the same entries followed by [`Run::resumed`]; there is no second path. An entry that does not fit is a
+//! [`Mismatch`]: the journal and this code disagree, and the step is `blocked` instead of being tried again.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use super::agent::{Limits, Rule};
+use super::chat::{Completion, Finish, Message, ToolCall, Usage};
+use super::clarification::{Category, Clarification};
+use super::ids::RunId;
+use super::journal::{Act, Effect, Entry, idempotency_key};
+use super::outcome::{Failure, Outcome, Reason};
+
+/// What is fixed for a step before it starts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Brief {
+    /// The run.
+    pub run: RunId,
+    /// The step's number in it.
+    pub step_no: u32,
+    /// What was asked.
+    pub input: String,
+    /// The ends of an attempt and of the step.
+    pub limits: Limits,
+    /// Attempts after the first.
+    pub retries: u32,
+    /// The tools there are, and what may be done with them.
+    pub tools: BTreeMap<String, ToolTerms>,
+}
+
+/// On which terms a tool may be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ToolTerms {
+    /// What a second call would do.
+    pub effect: Effect,
+    /// Whether it may be called at all.
+    pub rule: Rule,
+}
+
+/// Where a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Phase {
+    /// A model is to be asked.
+    Thinking,
+    /// Tools are to be called.
+    Acting,
+    /// A person is to answer.
+    Waiting,
+    /// There is an answer.
+    Answered,
+    /// There will be none.
+    Failed,
+    /// It was called off.
+    Cancelled,
+}
+
+/// The one thing to do next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Ask the model with the conversation so far.
+    CallModel,
+    /// Commit this before anything else.
+    Record(Act),
+    /// Call a tool; its answer is recorded as [`Act::ToolResult`].
+    CallTool {
+        /// What the model asked for.
+        call: ToolCall,
+        /// Sent along.
+        key: String,
+    },
+    /// Nothing until a person answers.
+    Wait,
+    /// The step is over.
+    Finish(Outcome),
+}
+
+/// A tool call on its way.
+#[derive(Debug, Clone, PartialEq)]
+struct Open {
+    call: ToolCall,
+    key: String,
+    state: CallState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CallState {
+    /// The model wants it.
+    Wanted,
+    /// Its intent is committed, by this life.
+    Intended,
+    /// Its intent was committed by a former life: it may have happened.
+    InDoubt,
+    /// A person was asked.
+    Asked,
+    /// A person said yes.
+    Allowed,
+    /// A person said no.
+    Refused,
+}
+
+/// The journal and the code disagree.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("entry {seq} ({kind}) does not fit a step that is {phase:?}")]
+pub struct Mismatch {
+    /// The entry.
+    pub seq: u32,
+    /// Its kind.
+    pub kind: &'static str,
+    /// Where the step stood.
+    pub phase: Phase,
+}
+
+/// The fold of a step's journal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    brief: Brief,
+    phase: Phase,
+    attempt: u32,
+    turns: u32,
+    /// Tool calls wanted in this attempt: the number that goes into their keys.
+    calls: u32,
+    next_seq: u32,
+    usage: Usage,
+    messages: Vec<Message>,
+    open: Vec<Open>,
+    last_failure: Option<Failure>,
+    cancelled: String,
+}
+
+impl Run {
+    /// A step before its first entry.
+    #[must_use]
+    pub fn new(brief: Brief) -> Self {
+        let opening = Message::User { text: brief.input.clone() };
+        Self {
+            brief,
+            phase: Phase::Thinking,
+            attempt: 1,
+            turns: 0,
+            calls: 0,
+            next_seq: 0,
+            usage: Usage::default(),
+            messages: vec![opening],
+            open: Vec::new(),
+            last_failure: None,
+            cancelled: String::new(),
+        }
+    }
+
+    /// The fold of `entries`, as a new life of the node takes it up: what was under way is in doubt.
+    ///
+    /// # Errors
+    /// [`Mismatch`] at the first entry that does not fit.
+    pub fn resumed(brief: Brief, entries: &[Entry]) -> Result<Self, Mismatch> {
+        let mut run = Self::new(brief);
+        for entry in entries {
+            run.apply(entry)?;
+        }
+        for open in &mut run.open {
+            if open.state == CallState::Intended {
+                open.state = CallState::InDoubt;
+            }
+        }
+        Ok(run)
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The attempt under way, from 1.
+    #[must_use]
+    pub const fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Model calls of this attempt.
+    #[must_use]
+    pub const fn turns(&self) -> u32 {
+        self.turns
+    }
+
+    /// Where the next entry goes.
+    #[must_use]
+    pub const fn next_seq(&self) -> u32 {
+        self.next_seq
+    }
+
+    /// What all model calls of the step used.
+    #[must_use]
+    pub const fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// The conversation of this attempt, oldest first.
+    #[must_use]
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// The outcome, once there is one.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self.phase {
+            Phase::Answered => {
+                let output = self.messages.last().map(Message::text).unwrap_or_default().to_owned();
+                Some(Outcome::Succeeded { output })
+            }
+            Phase::Failed => self.last_failure.clone().map(|failure| Outcome::Failed { failure }),
+            Phase::Cancelled => Some(Outcome::Cancelled { reason: self.cancelled.clone() }),
+            Phase::Thinking | Phase::Acting | Phase::Waiting => None,
+        }
+    }
+
+    /// What to do next. Pure: the same fold answers the same.
+    #[must_use]
+    pub fn next(&self) -> Action {
+        if let Some(outcome) = self.outcome() {
+            return Action::Finish(outcome);
+        }
+        match self.phase {
+            Phase::Thinking => self.spent().map_or(Action::CallModel, |failure| fail(failure)),
+            Phase::Acting => self.open.iter().find_map(|open| self.next_call(open)).unwrap_or(Action::CallModel),
+            _ => Action::Wait,
+        }
+    }
+
+    /// Folds one recorded entry.
+    ///
+    /// # Errors
+    /// [`Mismatch`] when it does not fit; the fold is then unusable.
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), Mismatch> {
+        let mismatch = Mismatch { seq: entry.seq, kind: entry.act.kind(), phase: self.phase };
+        let fits = entry.seq == self.next_seq && entry.attempt == self.attempt && self.outcome().is_none();
+        if !fits || !self.fold(&entry.act) {
+            return Err(mismatch);
+        }
+        self.next_seq += 1;
+        Ok(())
+    }
+
+    /// `false` when the act does not fit the phase.
+    fn fold(&mut self, act: &Act) -> bool {
+        match (self.phase, act) {
+            (Phase::Thinking, Act::ModelResult { completion }) => self.answered(completion),
+            (Phase::Acting, Act::ToolIntent { call_id, .. }) => self.advance(call_id, CallState::Intended),
+            (Phase::Acting, Act::ToolResult { call_id, tool, content, is_error }) => {
+                let Some(at) = self.open.iter().position(|open| open.call.id == *call_id) else { return false };
+                self.open.remove(at);
+                self.messages.push(Message::Tool {
+                    call_id: call_id.clone(),
+                    tool: tool.clone(),
+                    content: content.clone(),
+                    is_error: *is_error,
+                });
+                if self.open.is_empty() {
+                    self.phase = Phase::Thinking;
+                }
+                true
+            }
+            (Phase::Acting, Act::ClarificationRaised { clarification }) => {
+                self.phase = Phase::Waiting;
+                self.advance(&clarification.call_id, CallState::Asked)
+            }
+            (Phase::Waiting, Act::ClarificationAnswered { answer, .. }) => {
+                self.phase = Phase::Acting;
+                let state = if answer.approves() { CallState::Allowed } else { CallState::Refused };
+                let asked = self.open.iter_mut().find(|open| open.state == CallState::Asked);
+                asked.map(|open| open.state = state).is_some()
+            }
+            (_, Act::AttemptFailed { failure }) => {
+                self.failed(failure);
+                true
+            }
+            (_, Act::Cancelled { reason }) => {
+                self.phase = Phase::Cancelled;
+                self.cancelled.clone_from(reason);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn answered(&mut self, completion: &Completion) -> bool {
+        self.turns += 1;
+        self.usage.add(completion.usage);
+        self.messages
+            .push(Message::Assistant { text: completion.text.clone(), tool_calls: completion.tool_calls.clone() });
+        if completion.tool_calls.is_empty() {
+            if completion.finish == Finish::Refused {
+                self.last_failure = Some(refused(completion));
+            } else {
+                self.phase = Phase::Answered;
+            }
+        } else if self.spent().is_none() {
+            let Brief { run, step_no, .. } = self.brief;
+            let number = |call: &ToolCall, n: usize| idempotency_key(run, step_no, self.calls + n as u32, call);
+            self.open = (completion.tool_calls.iter().enumerate())
+                .map(|(n, call)| Open { key: number(call, n), call: call.clone(), state: CallState::Wanted })
+                .collect();
+            self.calls += self.open.len() as u32;
+            self.phase = Phase::Acting;
+        }
+        true
+    }
+
+    fn advance(&mut self, call_id: &str, state: CallState) -> bool {
+        let open = self.open.iter_mut().find(|open| open.call.id == call_id);
+        open.map(|open| open.state = state).is_some()
+    }
+
+    fn failed(&mut self, failure: &Failure) {
+        self.open.clear();
+        if failure.retryable && self.attempt <= self.brief.retries {
+            self.attempt += 1;
+            self.turns = 0;
+            self.calls = 0;
+            self.last_failure = None;
+            self.messages = vec![Message::User { text: self.brief.input.clone() }];
+            self.phase = Phase::Thinking;
+        } else {
+            self.last_failure = Some(failure.clone());
+            self.phase = Phase::Failed;
+        }
+    }
+
+    /// The limit that forbids another model call, or the refusal that makes it senseless.
+    fn spent(&self) -> Option<Failure> {
+        if self.last_failure.is_some() {
+            return self.last_failure.clone();
+        }
+        let limits = &self.brief.limits;
+        let (reason, message) = if self.turns >= limits.turns {
+            (Reason::Turns, format!("stopped at limits.turns = {}: the model still wanted tools", limits.turns))
+        } else if self.usage.tokens() >= limits.tokens {
+            let used = self.usage.tokens();
+            (Reason::Tokens, format!("stopped at limits.tokens = {}: {used} were used", limits.tokens))
+        } else if limits.cost_microusd.is_some_and(|limit| self.usage.cost_microusd >= limit) {
+            let used = self.usage.cost_microusd as f64 / 1e6;
+            (Reason::Cost, format!("stopped at limits.cost_usd: ${used:.4} were used"))
+        } else {
+            return None;
+        };
+        Some(Failure { reason, message, retryable: false })
+    }
+
+    /// What a wanted call needs next.
+    fn next_call(&self, open: &Open) -> Option<Action> {
+        let Open { call, key, state } = open;
+        let Some(terms) = self.brief.tools.get(&call.name) else {
+            let known: Vec<&str> = self.brief.tools.keys().map(String::as_str).collect();
+            return Some(answer(call, format!("there is no tool {:?}; there are: {}", call.name, known.join(", "))));
+        };
+        let perform = Action::CallTool { call: call.clone(), key: key.clone() };
+        let action = match (state, terms.rule, terms.effect) {
+            (CallState::Asked, ..) => return None,
+            (CallState::Refused, ..) => answer(call, "a person refused this call".to_owned()),
+            (CallState::Wanted, Rule::Deny, _) => answer(call, "this agent may not call this tool".to_owned()),
+            (CallState::Wanted, Rule::Ask, _) => ask(call, &self.next_id(), "May this be done?"),
+            (CallState::InDoubt, _, Effect::Unsafe) => {
+                ask(call, &self.next_id(), "The node died during this call, which may have happened. Do it again?")
+            }
+            (CallState::Wanted | CallState::Allowed, _, Effect::Unsafe) => {
+                let (call_id, tool) = (call.id.clone(), call.name.clone());
+                Action::Record(Act::ToolIntent { call_id, tool, key: key.clone() })
+            }
+            (CallState::Wanted | CallState::Allowed | CallState::Intended | CallState::InDoubt, ..) => perform,
+        };
+        Some(action)
+    }
+
+    /// Clarifications are numbered by the entry that raises them.
+    fn next_id(&self) -> String {
+        format!("{}-{}-{}", self.brief.run, self.brief.step_no, self.next_seq)
+    }
+}
+
+/// An answer in a tool's name.
+fn answer(call: &ToolCall, content: String) -> Action {
+    Action::Record(Act::ToolResult { call_id: call.id.clone(), tool: call.name.clone(), content, is_error: true })
+}
+
+fn ask(call: &ToolCall, id: &str, question: &str) -> Action {
+    let digest = Sha256::digest(format!("{}\n{}", call.name, call.arguments));
+    Action::Record(Act::ClarificationRaised {
+        clarification: Clarification {
+            id: id.to_owned(),
+            category: Category::UserVerification,
+            guidance: format!("{question} {} {}", call.name, call.arguments),
+            call_id: call.id.clone(),
+            action_digest: hex::encode(digest),
+        },
+    })
+}
+
+fn fail(failure: Failure) -> Action {
+    Action::Record(Act::AttemptFailed { failure })
+}
+
+fn refused(completion: &Completion) -> Failure {
+    let message = format!("{} refused to answer: {}", completion.model, completion.text);
+    Failure { reason: Reason::Refused, message, retryable: false }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! The inbox: takes what comes for one agent, accepts it, and hands it to the pool.
+//!
+//! Started and restarted by the pool, messaged only by itself: its handler is the loop. Owns the consumer of
+//! `agent.input.<agent>`. It takes no more than it has free slots for, so the backlog stays in the broker; a delivery is
+//! acknowledged after the accepting transaction. When it dies, unsettled deliveries are handed out again (the task's id
+//! makes a second acceptance a duplicate), and a step that was accepted but not handed on is found by the recovery.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
+use ractor_cluster_derive::RactorMessage;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use troupe_runtime::bus::{Consumer, Delivery};
+use troupe_runtime::domain::topic::inbox_queue;
+use troupe_runtime::fault::{Fault, Faulty as _};
+use troupe_runtime::store::{Acceptance, Accepted, Claim};
+use troupe_runtime::supervision::ChildContext;
+
+use crate::pool::PoolMessage;
+use crate::served::Served;
+use crate::stage::Stage;
+use crate::work::Work;
+
+/// How long the inbox rests when the store does not accept.
+const STORE_REST: Duration = Duration::from_millis(500);
+
+/// What an inbox is made of.
+#[derive(Clone)]
+pub struct InboxParts {
+    /// What the node stands on.
+    pub stage: Stage,
+    /// For whom.
+    pub served: Arc<Served>,
+    /// Places for this agent's steps.
+    pub slots: Arc<Semaphore>,
+    /// Whether anybody could work: no instance, no intake.
+    pub open: watch::Receiver<bool>,
+    /// Where accepted work goes.
+    pub pool: ActorRef<PoolMessage>,
+}
+
+/// An inbox.
+pub struct Inbox {
+    parts: InboxParts,
+}
+
+/// The one message: begin.
+#[derive(Debug, RactorMessage)]
+pub struct Begin;
+
+impl Inbox {
+    /// Starts one life of it.
+    pub async fn start(parts: InboxParts, context: ChildContext) -> Result<ActorCell, SpawnErr> {
+        context.spawn(Self { parts }, ()).await
+    }
+
+    async fn run(&self) -> Result<(), ActorProcessingErr> {
+        let InboxParts { stage, served, open, .. } = &self.parts;
+        let queue = inbox_queue(&served.spec.name);
+        let mut open = open.clone();
+        loop {
+            open.wait_for(|open| *open).await?;
+            let mut consumer = stage.ports.bus.consume(&queue, stage.options.prefetch).await?;
+            loop {
+                let slots = tokio::select! {
+                    slots = self.free_slots() => slots?,
+                    closed = open.wait_for(|open| !*open) => { closed?; break }
+                };
+                tokio::select! {
+                    taken = self.take(&mut consumer, slots) => if !taken? { return Err("the queue is gone".into()) },
+                    closed = open.wait_for(|open| !*open) => { closed?; break }
+                }
+            }
+        }
+    }
+
+    /// Waits for one free place and takes what else is free, at most `accept_max`.
+    async fn free_slots(&self) -> Result<Vec<(OwnedSemaphorePermit, OwnedSemaphorePermit)>, ActorProcessingErr> {
+        let InboxParts { stage, slots, .. } = &self.parts;
+        let mut free = vec![(slots.clone().acquire_owned().await?, stage.slots.clone().acquire_owned().await?)];
+        while free.len() < stage.options.accept_max {
+            let Ok(own) = slots.clone().try_acquire_owned() else { break };
+            let Ok(node) = stage.slots.clone().try_acquire_owned() else { break };
+            free.push((own, node));
+        }
+        Ok(free)
+    }
+
+    /// Takes deliveries for the free places and accepts them; `false` when the queue is gone.
+    async fn take(
+        &self,
+        consumer: &mut Consumer,
+        slots: Vec<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+    ) -> Result<bool, ActorProcessingErr> {
+        let deliveries = consumer.next(slots.len()).await;
+        if deliveries.is_empty() {
+            return Ok(false);
+        }
+        let accepted =
+            join_all(deliveries.into_iter().zip(slots).map(|(delivery, slots)| self.accept(delivery, slots)));
+        let (mut work, mut refused) = (Vec::new(), false);
+        for result in accepted.await {
+            match result {
+                Ok(fresh) => work.extend(fresh),
+                Err(()) => refused = true,
+            }
+        }
+        if !work.is_empty() {
+            self.parts.pool.cast(PoolMessage::Accepted(work))?;
+        }
+        if refused {
+            tokio::time::sleep(STORE_REST).await;
+        }
+        Ok(true)
+    }
+
+    /// Accepts one delivery; `Err` when the store did not take it now, and the delivery goes back.
+    async fn accept(
+        &self,
+        delivery: Delivery,
+        slots: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    ) -> Result<Option<Arc<Work>>, ()> {
+        let InboxParts { stage, served, .. } = &self.parts;
+        let event = delivery.event.clone();
+        let acceptance = Acceptance {
+            agent: served.spec.name.clone(),
+            mode: served.mode(),
+            spec_digest: served.digest.clone(),
+            event: event.clone(),
+            owner: stage.ports.incarnation,
+        };
+        match stage.ports.stores.tasks.accept(acceptance).await {
+            Ok(Accepted::New(claim)) => {
+                delivery.settle.ack();
+                Ok(Some(Arc::new(self.work(&event, claim, slots))))
+            }
+            Ok(Accepted::Duplicate(task)) => {
+                tracing::debug!(task_id = %task, event_id = event.id, "accepted before");
+                delivery.settle.ack();
+                Ok(None)
+            }
+            Err(error) if matches!(error.fault(), Fault::Permanent | Fault::Bug | Fault::Fenced) => {
+                tracing::error!(event_id = event.id, %error, "an event cannot be accepted");
+                delivery.settle.reject(&error.to_string()).await.map(|()| None).map_err(drop)
+            }
+            Err(error) => {
+                tracing::warn!(event_id = event.id, %error, "the store does not accept; the event stays on the bus");
+                Err(())
+            }
+        }
+    }
+
+    fn work(
+        &self,
+        event: &troupe_runtime::domain::event::Event,
+        claim: Claim,
+        (own, node): (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    ) -> Work {
+        Work {
+            claim,
+            run: claim.task.run(0),
+            step_no: 0,
+            input: event.input(),
+            trace: event.traceparent.clone(),
+            accepted_at: self.parts.stage.ports.clock.now(),
+            served: self.parts.served.clone(),
+            claims: 1,
+            slots: vec![own, node],
+        }
+    }
+}
+
+impl Actor for Inbox {
+    type Msg = Begin;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, myself: ActorRef<Begin>, (): ()) -> Result<(), ActorProcessingErr> {
+        myself.cast(Begin)?;
+        Ok(())
+    }
+
+    async fn handle(&self, _myself: ActorRef<Begin>, Begin: Begin, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        tokio::select! {
+            ended = self.run() => ended,
+            // Stays alive without intake until the pool stops it: an inbox that ended would be started again.
+            () = self.parts.stage.drain.cancelled() => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The orchestrator: supervisor of the pools and of the recovery, and the registry's voice.
+//!
+//! Started by the root; messaged by the troupe's handle. Owns one pool for each way of running and the recovery, one for
+//! one. It does no I/O: agents come prepared ([`Roster`]). When it dies, the root starts it again with the same roster,
+//! and the recovery finds what was in hand.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::future::join_all;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
+use ractor_cluster_derive::RactorMessage;
+use troupe_runtime::domain::agent::{AgentName, ExecutionMode};
+use troupe_runtime::supervision::{
+    ChildContext, ChildEvent, ChildSpec, ChildTimer, Children, ChildrenOptions, Shutdown, Tree,
+};
+
+use crate::pool::{Member, Pool, PoolMessage};
+use crate::recovery::{FindPool, Recovery};
+use crate::registry::AgentView;
+use crate::served::Served;
+use crate::stage::Stage;
+
+/// The ways of running that have a pool; scheduled agents run in the pool of their `runs_as`.
+const POOLS: [ExecutionMode; 3] = [ExecutionMode::Autonomous, ExecutionMode::Collaborative, ExecutionMode::Continuous];
+
+/// What the orchestrator is told.
+#[derive(Debug, RactorMessage)]
+pub enum OrchestratorMessage {
+    /// How do all agents stand?
+    Agents(RpcReplyPort<Vec<AgentView>>),
+    /// An operator wants an agent's instances back, with a whole budget; answers whether it is here.
+    Reset(AgentName, RpcReplyPort<bool>),
+    /// A child's wait is over.
+    Child(ChildTimer),
+}
+
+/// The agents of this node, prepared.
+#[derive(Clone, Default)]
+pub struct Roster {
+    pools: BTreeMap<ExecutionMode, Arc<Vec<Member>>>,
+    current: Arc<BTreeMap<String, Arc<Served>>>,
+}
+
+impl Roster {
+    /// Sorts prepared agents into their pools.
+    #[must_use]
+    pub fn new(members: Vec<Member>) -> Self {
+        let served = members.iter().filter_map(|member| member.served.as_ref().ok());
+        let current = served.map(|served| (served.spec.name.as_str().to_owned(), served.clone())).collect();
+        let of_mode = |mode| members.iter().filter(|member| member.spec.runs_as == mode).cloned().collect();
+        let pools = POOLS.map(|mode| (mode, Arc::new(of_mode(mode)))).into_iter().collect();
+        Self { pools, current: Arc::new(current) }
+    }
+}
+
+/// The orchestrator.
+pub struct Orchestrator {
+    stage: Stage,
+    roster: Roster,
+    path: String,
+    tree: Tree,
+}
+
+/// Its children, and where the pools live now.
+pub struct Pools {
+    children: Children,
+    live: Arc<Mutex<BTreeMap<ExecutionMode, ActorRef<PoolMessage>>>>,
+}
+
+impl Orchestrator {
+    /// Starts one life of it.
+    pub async fn start(stage: Stage, roster: Roster, context: ChildContext) -> Result<ActorCell, SpawnErr> {
+        let (path, tree) = (context.path.clone(), context.tree.clone());
+        context.spawn(Self { stage, roster, path, tree }, ()).await
+    }
+
+    fn pool_spec(&self, mode: ExecutionMode) -> ChildSpec {
+        let (stage, members) = (self.stage.clone(), self.roster.pools.get(&mode).cloned().unwrap_or_default());
+        ChildSpec::new(mode.as_str(), "pool", move |context| Pool::start(stage.clone(), members.clone(), context))
+    }
+
+    fn recovery_spec(&self, pools: &Pools) -> ChildSpec {
+        let (stage, current, live) = (self.stage.clone(), self.roster.current.clone(), pools.live.clone());
+        let find: FindPool =
+            Arc::new(move |mode| live.lock().unwrap_or_else(PoisonError::into_inner).get(&mode).cloned());
+        let start = move |context| Recovery::start(stage.clone(), current.clone(), find.clone(), context);
+        ChildSpec::new("recovery", "recovery", start).shutdown(Shutdown::Kill)
+    }
+
+    async fn agents(pools: &Pools, limit: std::time::Duration) -> Vec<AgentView> {
+        let live: Vec<_> = pools.live.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let asked = live.iter().map(|pool| pool.call(PoolMessage::Views, Some(limit)));
+        let answers = join_all(asked).await;
+        let views = answers.into_iter().filter_map(|answer| match answer {
+            Ok(ractor::rpc::CallResult::Success(views)) => Some(views),
+            _ => None,
+        });
+        views.flatten().collect()
+    }
+}
+
+impl Pools {
+    fn changed(&self, events: &[ChildEvent]) {
+        for event in events {
+            tracing::debug!(?event, "a pool or the recovery changed");
+        }
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        for mode in POOLS {
+            match self.children.get(mode.as_str()) {
+                Some(cell) => live.insert(mode, ActorRef::from(cell)),
+                None => live.remove(&mode),
+            };
+        }
+    }
+}
+
+impl Actor for Orchestrator {
+    type Msg = OrchestratorMessage;
+    type State = Pools;
+    type Arguments = ();
+
+    async fn pre_start(&self, myself: ActorRef<OrchestratorMessage>, (): ()) -> Result<Pools, ActorProcessingErr> {
+        let options = ChildrenOptions::default();
+        let path = self.path.as_str();
+        let children = Children::new(&myself, path, self.tree.clone(), options, OrchestratorMessage::Child);
+        let mut pools = Pools { children, live: Arc::default() };
+        for mode in POOLS {
+            pools.children.start(self.pool_spec(mode)).await?;
+        }
+        pools.changed(&[]);
+        pools.children.start(self.recovery_spec(&pools)).await?;
+        Ok(pools)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<OrchestratorMessage>,
+        message: OrchestratorMessage,
+        pools: &mut Pools,
+    ) -> Result<(), ActorProcessingErr> {
+        let limit = self.stage.options.call_timeout;
+        match message {
+            OrchestratorMessage::Agents(reply) => {
+                let mut views = Self::agents(pools, limit).await;
+                views.sort_by(|a, b| a.name.cmp(&b.name));
+                reply.send(views).ok();
+            }
+            OrchestratorMessage::Reset(agent, reply) => {
+                let live: Vec<_> =
+                    pools.live.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+                let asked = live.iter().map(|p| p.call(|port| PoolMessage::Reset(agent.clone(), port), Some(limit)));
+                let answers = join_all(asked).await;
+                let known = answers.iter().any(|a| matches!(a, Ok(ractor::rpc::CallResult::Success(true))));
+                reply.send(known).ok();
+            }
+            OrchestratorMessage::Child(timer) => {
+                let events = pools.children.timer(timer).await;
+                pools.changed(&events);
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<OrchestratorMessage>,
+        event: SupervisionEvent,
+        pools: &mut Pools,
+    ) -> Result<(), ActorProcessingErr> {
+        let events = pools.children.handle(event).await;
+        pools.changed(&events);
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<OrchestratorMessage>,
+        pools: &mut Pools,
+    ) -> Result<(), ActorProcessingErr> {
+        pools.children.stop_all().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,198 @@
+//! The pool: supervisor of all agents of one execution mode on one node.
+//!
+//! Started by the orchestrator; messaged by the orchestrator, by its own inboxes and by the recovery. Owns the instances
+//! (agent actors) and the inbox of each agent, one for one: a fall is nobody else's affair. Work goes round robin over
+//! the instances that live. When an instance falls, what it had in hand is handed to its next life, which goes on from
+//! the journals; when its restart budget is spent, to the others. When no instance is left the inbox closes, and what
+//! comes stays on the bus. When the pool itself dies the orchestrator starts it again with the same agents, and the
+//! recovery finds what was in hand.
+
+mod company;
+mod round_robin;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
+use ractor_cluster_derive::RactorMessage;
+use troupe_runtime::domain::agent::AgentName;
+use troupe_runtime::supervision::{ChildContext, ChildEvent, ChildTimer, Children, ChildrenOptions, Tree};
+
+use self::company::Company;
+pub use self::company::Member;
+use crate::registry::AgentView;
+use crate::stage::Stage;
+use crate::work::Work;
+
+/// What a pool is told.
+#[derive(Debug, RactorMessage)]
+pub enum PoolMessage {
+    /// An inbox has accepted these.
+    Accepted(Vec<Arc<Work>>),
+    /// The recovery has claimed these; they may have begun.
+    Recovered(Vec<Arc<Work>>),
+    /// How do the agents stand?
+    Views(RpcReplyPort<Vec<AgentView>>),
+    /// An operator wants an agent's instances back, with a whole budget; answers whether it is here.
+    Reset(AgentName, RpcReplyPort<bool>),
+    /// A child's wait is over.
+    Child(ChildTimer),
+}
+
+/// A pool.
+pub struct Pool {
+    stage: Stage,
+    members: Arc<Vec<Member>>,
+    path: String,
+    tree: Tree,
+}
+
+/// The agents of the pool and their actors.
+pub struct Troop {
+    children: Children,
+    companies: BTreeMap<String, Company>,
+}
+
+impl Pool {
+    /// Starts one life of it.
+    pub async fn start(stage: Stage, members: Arc<Vec<Member>>, context: ChildContext) -> Result<ActorCell, SpawnErr> {
+        let (path, tree) = (context.path.clone(), context.tree.clone());
+        context.spawn(Self { stage, members, path, tree }, ()).await
+    }
+
+    /// Takes work in hand and gives it to somebody who lives.
+    fn hand_on(&self, troop: &mut Troop, work: Vec<Arc<Work>>, begun: bool) {
+        for work in work {
+            self.stage.in_hand.take(work.clone());
+            self.assign(troop, work, begun);
+        }
+    }
+
+    fn assign(&self, troop: &mut Troop, work: Arc<Work>, begun: bool) {
+        let name = work.served.spec.name.as_str().to_owned();
+        let Some(company) = troop.companies.get_mut(&name) else {
+            // Gone from the configuration: the sweep asks again, the step waits in the store.
+            tracing::warn!(agent = name, step_id = %work.claim.step, "no such agent on this node; its step waits");
+            return self.stage.in_hand.drop(work.claim.step);
+        };
+        company.assign(&troop.children, &self.stage.in_hand, work, begun);
+    }
+
+    /// What children went through.
+    fn changed(&self, troop: &mut Troop, events: Vec<ChildEvent>) {
+        for event in events {
+            match event {
+                ChildEvent::Started { id } | ChildEvent::Restarted { id, .. } => self.back(troop, &id),
+                ChildEvent::Restarting { id, after, cause } => {
+                    tracing::warn!(actor = %format_args!("{}/{id}", self.path), ?after, cause, "an actor fell");
+                    let agent = id.split('/').next().unwrap_or_default();
+                    self.stage.ports.metrics.agent_restarted(agent);
+                    self.gate(troop, &id);
+                }
+                ChildEvent::Unavailable { id, reason } => {
+                    tracing::error!(actor = %format_args!("{}/{id}", self.path), reason, "an actor is unavailable");
+                    self.gate(troop, &id);
+                    self.rehome(troop, &id);
+                }
+                ChildEvent::Ended { .. } | ChildEvent::NotMine => {}
+            }
+        }
+    }
+
+    /// An instance lives (again): it gets what it had in hand, and what waits for anybody.
+    fn back(&self, troop: &mut Troop, id: &str) {
+        self.gate(troop, id);
+        let Some((company, seat)) = Company::of(&mut troop.companies, id) else { return };
+        let mut work = self.stage.in_hand.of_seat(&seat);
+        work.extend(self.stage.in_hand.unseated(&seat.agent));
+        for work in work {
+            company.assign(&troop.children, &self.stage.in_hand, work, true);
+        }
+    }
+
+    /// An instance stays down: the others get what it had.
+    fn rehome(&self, troop: &mut Troop, id: &str) {
+        let Some((company, seat)) = Company::of(&mut troop.companies, id) else { return };
+        for work in self.stage.in_hand.of_seat(&seat) {
+            company.assign(&troop.children, &self.stage.in_hand, work, true);
+        }
+    }
+
+    /// Opens or closes the inbox of the agent that `id` belongs to.
+    fn gate(&self, troop: &mut Troop, id: &str) {
+        let agent = id.split('/').next().unwrap_or_default();
+        if let Some(company) = troop.companies.get(agent) {
+            company.gate(&troop.children);
+        }
+    }
+}
+
+impl Actor for Pool {
+    type Msg = PoolMessage;
+    type State = Troop;
+    type Arguments = ();
+
+    async fn pre_start(&self, myself: ActorRef<PoolMessage>, (): ()) -> Result<Troop, ActorProcessingErr> {
+        let options = ChildrenOptions::default();
+        let children = Children::new(&myself, self.path.as_str(), self.tree.clone(), options, PoolMessage::Child);
+        let mut troop = Troop { children, companies: BTreeMap::new() };
+        for member in self.members.iter() {
+            let company = Company::new(member.clone(), &self.stage);
+            let specs = company.child_specs(&self.stage, &myself);
+            troop.companies.insert(company.name().to_owned(), company);
+            for spec in specs {
+                let events = troop.children.start(spec).await?;
+                self.changed(&mut troop, events);
+            }
+        }
+        Ok(troop)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<PoolMessage>,
+        message: PoolMessage,
+        troop: &mut Troop,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            PoolMessage::Accepted(work) => self.hand_on(troop, work, false),
+            PoolMessage::Recovered(work) => self.hand_on(troop, work, true),
+            PoolMessage::Views(reply) => {
+                let counts = self.stage.in_hand.counts();
+                let children = troop.children.snapshot();
+                let views = troop.companies.values().map(|company| company.view(&self.path, &children, &counts));
+                reply.send(views.collect()).ok();
+            }
+            PoolMessage::Reset(agent, reply) => {
+                let ids = troop.companies.get(agent.as_str()).map(Company::child_ids).unwrap_or_default();
+                let known = !ids.is_empty();
+                for id in ids {
+                    let events = troop.children.reset(&id).await?;
+                    self.changed(troop, events);
+                }
+                reply.send(known).ok();
+            }
+            PoolMessage::Child(timer) => {
+                let events = troop.children.timer(timer).await;
+                self.changed(troop, events);
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<PoolMessage>,
+        event: SupervisionEvent,
+        troop: &mut Troop,
+    ) -> Result<(), ActorProcessingErr> {
+        let events = troop.children.handle(event).await;
+        self.changed(troop, events);
+        Ok(())
+    }
+
+    async fn post_stop(&self, _myself: ActorRef<PoolMessage>, troop: &mut Troop) -> Result<(), ActorProcessingErr> {
+        troop.children.stop_all().await;
+        Ok(())
+    }
+}

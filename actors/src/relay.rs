@@ -1,0 +1,152 @@
+//! The relay: tells the bus what the outbox holds.
+//!
+//! Started by the root, woken by steps that end ([`RelayHint`]) and by its own timer; owns nothing but its place in the
+//! loop. It publishes the end of a step, confirmed, and only then takes it out of the outbox; what it did twice is one
+//! event, for its id is derived from the step. A failed task's event is put among the dead letters the same way. When
+//! the relay dies it is started again and finds the outbox as it was; while the bus is away the outbox waits.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::future::join_all;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
+use ractor_cluster_derive::RactorMessage;
+use troupe_runtime::bus::{self, DeadLetter, Routing};
+use troupe_runtime::domain::agent::SlackReply;
+use troupe_runtime::domain::answer::{Answered, Origin};
+use troupe_runtime::domain::ids::event_id_from;
+use troupe_runtime::domain::outcome::Outcome;
+use troupe_runtime::domain::topic::inbox_queue;
+use troupe_runtime::store::Told;
+use troupe_runtime::supervision::ChildContext;
+
+use crate::stage::Stage;
+
+/// What the relay is told.
+#[derive(Debug, Clone, Copy, RactorMessage)]
+pub enum RelayMessage {
+    /// Something may be in the outbox.
+    Look,
+}
+
+/// How steps wake the relay: at most one message waits, however many steps end. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct RelayHint {
+    relay: Arc<Mutex<Option<ActorRef<RelayMessage>>>>,
+    waiting: Arc<AtomicBool>,
+}
+
+impl RelayHint {
+    /// Something is in the outbox.
+    pub fn look(&self) {
+        if !self.waiting.swap(true, Ordering::AcqRel) {
+            let relay = self.relay.lock().unwrap_or_else(PoisonError::into_inner);
+            // Lost when the relay is down; it looks by itself when it is back.
+            relay.as_ref().map(|relay| relay.cast(RelayMessage::Look));
+        }
+    }
+
+    fn heard(&self) {
+        self.waiting.store(false, Ordering::Release);
+    }
+
+    fn set(&self, relay: ActorRef<RelayMessage>) {
+        *self.relay.lock().unwrap_or_else(PoisonError::into_inner) = Some(relay);
+        self.heard();
+    }
+}
+
+/// The relay.
+pub struct Relay {
+    stage: Stage,
+    replies: Arc<BTreeMap<String, SlackReply>>,
+}
+
+impl Relay {
+    /// Starts one life of it; `replies` says where each agent's answers go.
+    pub async fn start(
+        stage: Stage,
+        replies: Arc<BTreeMap<String, SlackReply>>,
+        context: ChildContext,
+    ) -> Result<ActorCell, SpawnErr> {
+        context.spawn(Self { stage, replies }, ()).await
+    }
+
+    /// Tells everything that is in the outbox, batch by batch.
+    async fn tell_all(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let (outbox, limit) = (&self.stage.ports.stores.outbox, self.stage.options.relay_batch);
+        loop {
+            let pending = outbox.pending(limit).await?;
+            let (full, mut told, mut failure) = (pending.len() == limit, Vec::with_capacity(pending.len()), None);
+            let results = join_all(pending.iter().map(|end| self.tell(end))).await;
+            for (end, result) in pending.iter().zip(results) {
+                match result {
+                    Ok(()) => told.push(end.seq),
+                    Err(error) => failure = Some(error),
+                }
+            }
+            if !told.is_empty() {
+                outbox.told(told).await?;
+            }
+            if let Some(error) = failure {
+                return Err(error.into());
+            }
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn tell(&self, end: &Told) -> Result<(), bus::Error> {
+        let bus = &self.stage.ports.bus;
+        if let Outcome::Failed { failure } = &end.outcome {
+            bus.bury(DeadLetter {
+                id: event_id_from(&["dead-letter", &end.step.to_string()]),
+                queue: inbox_queue(&end.agent),
+                event: end.event.clone(),
+                cause: failure.reason.as_str().to_owned(),
+                attempts: end.attempt,
+                first_error: failure.message.clone(),
+                last_error: failure.message.clone(),
+                at: end.at,
+            })
+            .await?;
+        }
+        let answered = Answered {
+            task_id: end.task,
+            agent: end.agent.clone(),
+            outcome: end.outcome.clone(),
+            origin: Origin::of(&end.event),
+            reply: self.replies.get(end.agent.as_str()).copied().unwrap_or(SlackReply::Thread),
+        };
+        let event = answered.event(end.step, &end.event, end.at);
+        bus.publish(Arc::new(event), Routing::Optional).await.map(drop)
+    }
+}
+
+impl Actor for Relay {
+    type Msg = RelayMessage;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, myself: ActorRef<RelayMessage>, (): ()) -> Result<(), ActorProcessingErr> {
+        self.stage.relay.set(myself.clone());
+        drop(myself.send_interval(self.stage.options.sweep_every, || RelayMessage::Look));
+        myself.cast(RelayMessage::Look)?;
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<RelayMessage>,
+        RelayMessage::Look: RelayMessage,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        self.stage.relay.heard();
+        if let Err(error) = self.tell_all().await {
+            tracing::warn!(%error, "the outbox waits: the bus or the store does not answer");
+        }
+        Ok(())
+    }
+}

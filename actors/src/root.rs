@@ -1,0 +1,103 @@
+//! The root: the top of a node's supervision tree.
+//!
+//! Started by [`Troupe::start`](crate::troupe::Troupe::start), messaged by its handle. Rest for one: orchestrator, relay,
+//! then what the gateway brings (its doors), each standing on those before it. When it dies the node is over: the
+//! process that started it sees its end and exits.
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use ractor_cluster_derive::RactorMessage;
+use troupe_runtime::supervision::{ChildEvent, ChildSpec, ChildTimer, Children, ChildrenOptions, Strategy, Tree};
+
+use crate::orchestrator::OrchestratorMessage;
+
+/// The root's own segment, and the orchestrator's.
+pub(crate) const ROOT: &str = "root";
+pub(crate) const ORCHESTRATOR: &str = "orchestrator";
+
+/// What the root is told.
+#[derive(Debug, RactorMessage)]
+pub enum RootMessage {
+    /// Where does the orchestrator live now?
+    Orchestrator(RpcReplyPort<Option<ActorRef<OrchestratorMessage>>>),
+    /// A child's wait is over.
+    Child(ChildTimer),
+}
+
+/// The root.
+pub struct Root {
+    /// The tree it is the top of.
+    pub tree: Tree,
+}
+
+impl Actor for Root {
+    type Msg = RootMessage;
+    type State = Children;
+    type Arguments = Vec<ChildSpec>;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<RootMessage>,
+        specs: Vec<ChildSpec>,
+    ) -> Result<Children, ActorProcessingErr> {
+        let options = ChildrenOptions { strategy: Strategy::RestForOne, ..ChildrenOptions::default() };
+        let mut children = Children::new(&myself, ROOT, self.tree.clone(), options, RootMessage::Child);
+        for spec in specs {
+            children.start(spec).await?;
+        }
+        Ok(children)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<RootMessage>,
+        message: RootMessage,
+        children: &mut Children,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            RootMessage::Orchestrator(reply) => {
+                reply.send(children.get(ORCHESTRATOR).map(ActorRef::from)).ok();
+            }
+            RootMessage::Child(timer) => {
+                let events = children.timer(timer).await;
+                escalate(&myself, &events);
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<RootMessage>,
+        event: SupervisionEvent,
+        children: &mut Children,
+    ) -> Result<(), ActorProcessingErr> {
+        let events = children.handle(event).await;
+        escalate(&myself, &events);
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<RootMessage>,
+        children: &mut Children,
+    ) -> Result<(), ActorProcessingErr> {
+        children.stop_all().await;
+        Ok(())
+    }
+}
+
+/// A part without which the node cannot be: there is nobody above to hand the failure to, so the node ends.
+fn escalate(myself: &ActorRef<RootMessage>, events: &[ChildEvent]) {
+    for event in events {
+        match event {
+            ChildEvent::Unavailable { id, reason } => {
+                tracing::error!(part = id, reason, "a part of the node does not come back; the node ends");
+                myself.stop(Some(format!("{id}: {reason}")));
+            }
+            ChildEvent::Restarting { id, after, cause } => {
+                tracing::error!(part = id, ?after, cause, "a part of the node fell; it is started again");
+            }
+            _ => {}
+        }
+    }
+}

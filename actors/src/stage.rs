@@ -1,0 +1,93 @@
+//! What every actor of a node stands on, handed down the tree: the ports, the limits, the list of work in hand, and
+//! the two signals that concern all of them (a step has ended, the node drains).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, broadcast};
+use tokio_util::sync::CancellationToken;
+use troupe_runtime::domain::ids::TaskId;
+use troupe_runtime::ports::Ports;
+
+use crate::relay::RelayHint;
+use crate::work::InHand;
+
+/// Limits of the acting side.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Steps that the node works on at a time.
+    pub steps_max: usize,
+    /// Steps that one agent actor works on at a time.
+    pub steps_per_instance_max: usize,
+    /// Deliveries that an inbox accepts in one go.
+    pub accept_max: usize,
+    /// Deliveries that wait in memory beside those accepted.
+    pub prefetch: usize,
+    /// Claims of a step without any progress, after which it fails as `crash_loop`.
+    pub claims_max: u32,
+    /// How long a step tries to record what it has in hand while the store does not answer.
+    pub record_for: Duration,
+    /// The wait before another attempt; doubles with each.
+    pub attempt_backoff: Duration,
+    /// Ends of steps that the relay tells in one go.
+    pub relay_batch: usize,
+    /// How often the relay and the recovery look by themselves, without a hint.
+    pub sweep_every: Duration,
+    /// Orphaned steps that are claimed in one go.
+    pub orphans_max: usize,
+    /// How long an actor may take to answer a question.
+    pub call_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            steps_max: 4096,
+            steps_per_instance_max: 256,
+            accept_max: 256,
+            prefetch: 256,
+            claims_max: 20,
+            record_for: Duration::from_secs(600),
+            attempt_backoff: Duration::from_millis(500),
+            relay_batch: 256,
+            sweep_every: Duration::from_secs(5),
+            orphans_max: 256,
+            call_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What is handed down the tree. Cheap to clone.
+#[derive(Clone)]
+pub struct Stage {
+    /// The ports.
+    pub ports: Arc<Ports>,
+    /// The limits.
+    pub options: Arc<Options>,
+    /// All steps that this node works on.
+    pub in_hand: InHand,
+    /// Places for steps, on the whole node.
+    pub slots: Arc<Semaphore>,
+    /// Wakes the relay.
+    pub relay: RelayHint,
+    /// Told every task that ends here.
+    pub ended: broadcast::Sender<TaskId>,
+    /// Cancelled when the node drains: no new work, steps stop after the entry they are at.
+    pub drain: CancellationToken,
+}
+
+impl Stage {
+    /// A stage over these ports.
+    #[must_use]
+    pub fn new(ports: Arc<Ports>, options: Options) -> Self {
+        Self {
+            ports,
+            slots: Arc::new(Semaphore::new(options.steps_max)),
+            options: Arc::new(options),
+            in_hand: InHand::default(),
+            relay: RelayHint::default(),
+            ended: broadcast::Sender::new(1024),
+            drain: CancellationToken::new(),
+        }
+    }
+}

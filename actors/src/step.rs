@@ -1,0 +1,301 @@
+//! The step actor: its handler is the step. Decide, perform one effect, record, apply; until the step is over.
+//!
+//! Started by the agent actor, messaged by nobody but itself. Owns one claimed step. Kill cuts it at its next await and
+//! a drain stops it after the entry it is at; both leave the step running in the store, to be taken up again from its
+//! journal. When it panics or errs its agent actor starts a successor that records the failed attempt first.
+//!
+//! A write that is [`Fenced`](store::Error::Fenced) ends the actor at once: somebody else has the step. A store that does
+//! not answer is waited for (`record_for`), for what is in hand may have been paid for.
+
+mod deed;
+
+use std::sync::Arc;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor_cluster_derive::RactorMessage;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+use troupe_runtime::domain::journal::{Act, Entry};
+use troupe_runtime::domain::outcome::{Failure, Outcome, Reason};
+use troupe_runtime::domain::run::{Action, Brief, Mismatch, Phase, Run};
+use troupe_runtime::domain::step::StepStatus;
+use troupe_runtime::fault::{Fault, Faulty as _};
+use troupe_runtime::retry::Backoff;
+use troupe_runtime::store::{self, Append, Completion};
+use troupe_runtime::supervision::Tree;
+
+use crate::stage::Stage;
+use crate::work::Work;
+
+/// How a step actor finds its step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beginning {
+    /// Just accepted: nothing is in its journal.
+    Fresh,
+    /// Its journal may hold entries.
+    Resumed,
+    /// The actor before fell: its attempt has failed.
+    Fallen {
+        /// Why.
+        cause: String,
+    },
+    /// Actors fell again and again, even while the fall was recorded: the step fails without a look at its journal.
+    GivenUp {
+        /// Why the last one fell.
+        cause: String,
+    },
+}
+
+/// The one message: begin.
+#[derive(Debug, RactorMessage)]
+pub struct Begin;
+
+/// A step actor.
+pub struct StepActor {
+    stage: Stage,
+    work: Arc<Work>,
+    beginning: Beginning,
+}
+
+/// Keeps the actor's line in the tree while it lives.
+pub struct Line {
+    entry: troupe_runtime::supervision::Entry,
+}
+
+/// How a life of the step ended.
+enum Ending {
+    /// The step is over.
+    Over(Outcome),
+    /// A person must answer first.
+    Parked,
+    /// The node drains; the step goes on in the next life.
+    CutOff,
+}
+
+/// Why a life of the step could not go on.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("the store did not answer for {0:?}; the step is taken up again from its journal")]
+    GaveUp(std::time::Duration),
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+}
+
+impl StepActor {
+    /// An actor for one life of a step.
+    #[must_use]
+    pub const fn new(stage: Stage, work: Arc<Work>, beginning: Beginning) -> Self {
+        Self { stage, work, beginning }
+    }
+
+    async fn live(&self, line: &Line) -> Result<Ending, Stopped> {
+        let entries = match self.beginning {
+            Beginning::Fresh => Vec::new(),
+            _ => self.stage.ports.stores.journal.entries(self.work.claim.step).await?,
+        };
+        let mut run = match Run::resumed(self.brief(), &entries) {
+            Ok(run) => run,
+            Err(mismatch) => return self.abandon(&entries, Reason::Blocked, mismatch.to_string()).await,
+        };
+        if self.work.claims > self.stage.options.claims_max {
+            let claims = self.work.claims;
+            let message = format!("the node died {claims} times under this step without any progress");
+            return self.abandon(&entries, Reason::CrashLoop, message).await;
+        }
+        match &self.beginning {
+            Beginning::Fresh | Beginning::Resumed => {}
+            Beginning::GivenUp { cause } => return self.abandon(&entries, Reason::Crash, cause.clone()).await,
+            Beginning::Fallen { cause } => {
+                let failure = Failure { reason: Reason::Crash, message: cause.clone(), retryable: true };
+                if let Some(ending) = self.record(&mut run, Act::AttemptFailed { failure }).await? {
+                    return Ok(ending);
+                }
+            }
+        }
+        let deadline = Instant::now() + self.work.served.spec.limits.timeout;
+        loop {
+            if self.stage.drain.is_cancelled() {
+                return Ok(Ending::CutOff);
+            }
+            line.says(&run);
+            let act = match run.next() {
+                Action::CallModel => self.call_model(&run, deadline).await,
+                Action::CallTool { call, key } => self.call_tool(&call, key, deadline).await,
+                Action::Record(act) => act,
+                Action::Wait => return Ok(Ending::Parked),
+                // Its last entry and its end are one transaction, so an ended step is never resumed.
+                Action::Finish(outcome) => return Ok(Ending::Over(outcome)),
+            };
+            let attempt = run.attempt();
+            if let Some(ending) = self.record(&mut run, act).await? {
+                return Ok(ending);
+            }
+            if run.attempt() > attempt {
+                self.pause_before(run.attempt(), deadline).await;
+            }
+        }
+    }
+
+    fn brief(&self) -> Brief {
+        let Work { served, run, step_no, input, .. } = &*self.work;
+        Brief {
+            run: *run,
+            step_no: *step_no,
+            input: input.clone(),
+            limits: served.spec.limits,
+            retries: served.spec.retries,
+            tools: served.terms.clone(),
+        }
+    }
+
+    /// Folds an act and makes it durable; answers when it ends this life.
+    async fn record(&self, run: &mut Run, act: Act) -> Result<Option<Ending>, Stopped> {
+        let begins_attempt = matches!(act, Act::AttemptFailed { .. });
+        let entry = Entry { seq: run.next_seq(), attempt: run.attempt(), at: self.stage.ports.clock.now(), act };
+        run.apply(&entry)?;
+        if let Some(outcome) = run.outcome() {
+            self.complete(entry, &outcome, run).await?;
+            return Ok(Some(Ending::Over(outcome)));
+        }
+        let parked = run.phase() == Phase::Waiting;
+        let append = Append {
+            claim: self.work.claim,
+            entry,
+            attempts: begins_attempt.then(|| run.attempt()),
+            status: parked.then_some(StepStatus::Waiting),
+        };
+        if begins_attempt {
+            self.stage.ports.metrics.attempt_failed(self.work.served.spec.name.as_str());
+        }
+        self.persist(|| self.stage.ports.stores.journal.append(append.clone())).await?;
+        Ok(parked.then_some(Ending::Parked))
+    }
+
+    async fn complete(&self, entry: Entry, outcome: &Outcome, run: &Run) -> Result<(), Stopped> {
+        let completion = Completion {
+            claim: self.work.claim,
+            agent: self.work.served.spec.name.clone(),
+            entry,
+            outcome: outcome.clone(),
+            usage: run.usage(),
+        };
+        self.persist(|| self.stage.ports.stores.steps.complete(completion.clone())).await
+    }
+
+    /// Ends a step whose journal is of no use any more.
+    async fn abandon(&self, entries: &[Entry], reason: Reason, message: String) -> Result<Ending, Stopped> {
+        let failure = Failure { reason, message, retryable: false };
+        let outcome = Outcome::Failed { failure: failure.clone() };
+        let (seq, attempt) = entries.last().map_or((0, 1), |entry| (entry.seq + 1, entry.attempt));
+        let entry = Entry { seq, attempt, at: self.stage.ports.clock.now(), act: Act::AttemptFailed { failure } };
+        self.complete(entry, &outcome, &Run::new(self.brief())).await?;
+        Ok(Ending::Over(outcome))
+    }
+
+    /// Repeats a write while the store does not answer, for what it records may have been paid for.
+    async fn persist<F, Fut>(&self, write: F) -> Result<(), Stopped>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<(), store::Error>>,
+    {
+        let give_up = Instant::now() + self.stage.options.record_for;
+        let (mut retries, backoff) = (0, Backoff::default());
+        loop {
+            match write().await {
+                Ok(()) => return Ok(()),
+                Err(error) if matches!(error.fault(), Fault::Transient { .. }) => {
+                    if Instant::now() >= give_up {
+                        return Err(Stopped::GaveUp(self.stage.options.record_for));
+                    }
+                    tracing::warn!(%error, retries, "waiting for the store");
+                    retries += 1;
+                    let wait = backoff.delay(retries, &mut rand::rng());
+                    tokio::time::sleep(wait).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Waits before a further attempt, so that whatever made the last one fail may pass.
+    async fn pause_before(&self, attempt: u32, deadline: Instant) {
+        let wait = self.stage.options.attempt_backoff * 2_u32.saturating_pow(attempt.saturating_sub(2)).min(64);
+        tokio::select! {
+            () = tokio::time::sleep_until(deadline.min(Instant::now() + wait)) => {}
+            () = self.stage.drain.cancelled() => {}
+        }
+    }
+
+    /// The step has come to an end of some kind: whoever waits is told.
+    fn told(&self, ending: &Ending) {
+        let (stage, work) = (&self.stage, &self.work);
+        match ending {
+            Ending::Over(outcome) => {
+                let seconds = (stage.ports.clock.now() - work.accepted_at).as_seconds_f64().max(0.0);
+                let success = matches!(outcome, Outcome::Succeeded { .. });
+                stage.ports.metrics.task_ended(work.served.spec.name.as_str(), work.served.mode(), success, seconds);
+                if let Outcome::Failed { failure } = outcome {
+                    tracing::warn!(reason = %failure.reason, message = failure.message, "the task failed");
+                }
+                stage.relay.look();
+                stage.ended.send(work.claim.task).ok();
+            }
+            Ending::Parked => {
+                tracing::info!("the step waits for a person");
+                stage.ended.send(work.claim.task).ok();
+            }
+            Ending::CutOff => tracing::info!("the step was cut off by the drain; it goes on in the next life"),
+        }
+    }
+}
+
+impl Actor for StepActor {
+    type Msg = Begin;
+    type State = Line;
+    type Arguments = (Tree, String);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Begin>,
+        (tree, path): (Tree, String),
+    ) -> Result<Line, ActorProcessingErr> {
+        let entry = tree.register_leaf(path, "step", myself.get_cell(), "");
+        myself.cast(Begin)?;
+        Ok(Line { entry })
+    }
+
+    async fn handle(&self, myself: ActorRef<Begin>, Begin: Begin, line: &mut Line) -> Result<(), ActorProcessingErr> {
+        let work = &self.work;
+        let span = tracing::info_span!(
+            "step",
+            trace_id = work.trace.trace_id(),
+            task_id = %work.claim.task,
+            step_id = %work.claim.step,
+            agent = %work.served.spec.name,
+        );
+        match self.live(line).instrument(span.clone()).await {
+            Ok(ending) => span.in_scope(|| self.told(&ending)),
+            Err(Stopped::Store(error)) if error.fault() == Fault::Fenced => {
+                span.in_scope(|| tracing::warn!(%error, "somebody else has the step; it stops here"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        myself.stop(None);
+        Ok(())
+    }
+}
+
+impl Line {
+    /// What the tree says of the step.
+    fn says(&self, run: &Run) {
+        let doing = match run.phase() {
+            Phase::Thinking => format!("attempt {}, turn {}: asks the model", run.attempt(), run.turns() + 1),
+            Phase::Acting => format!("attempt {}, turn {}: calls a tool", run.attempt(), run.turns()),
+            Phase::Waiting => "waits for a person".to_owned(),
+            Phase::Answered | Phase::Failed | Phase::Cancelled => "ends".to_owned(),
+        };
+        self.entry.set_step(Some(&doing));
+    }
+}

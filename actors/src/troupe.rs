@@ -1,0 +1,303 @@
+//! The running troupe as the doors see it: submit a task, wait for it, look at agents and actors, stop.
+//!
+//! A cheap handle; everything behind it is supervised. Who calls: the HTTP API, the demo, the tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use ractor::rpc::CallResult;
+use ractor::{Actor, ActorRef};
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use troupe_runtime::bus::{self, QueueSpec, Routing};
+use troupe_runtime::domain::agent::{AgentName, AgentSpec, ExecutionMode};
+use troupe_runtime::domain::event::{Event, Priority};
+use troupe_runtime::domain::ids::{TaskId, event_id_from};
+use troupe_runtime::domain::task::TaskStatus;
+use troupe_runtime::domain::topic::{REPLY_QUEUE, Topic, inbox_queue, own_patterns, reply_patterns};
+use troupe_runtime::fault::{Fault, Faulty};
+use troupe_runtime::ports::Ports;
+use troupe_runtime::store::{self, Task};
+use troupe_runtime::supervision::{ChildSpec, Shutdown, Tree};
+
+use crate::orchestrator::{Orchestrator, OrchestratorMessage, Roster};
+use crate::pool::Member;
+use crate::registry::{AgentFilter, AgentView, nearest};
+use crate::relay::Relay;
+use crate::root::{ORCHESTRATOR, Root, RootMessage};
+use crate::served::Served;
+use crate::stage::{Options, Stage};
+
+/// How often a waiter looks at the store although nobody told it anything.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// What is left of a drain for stopping the actors themselves.
+const STOPPING: Duration = Duration::from_secs(2);
+
+/// What somebody asks an agent for through the API.
+#[derive(Debug, Clone, Default)]
+pub struct Submission {
+    /// The question: a text, or any JSON.
+    pub input: Value,
+    /// 0–9.
+    pub priority: Priority,
+    /// Which conversation it belongs to.
+    pub session: Option<String>,
+    /// The same key for the same agent leads to the same task.
+    pub idempotency_key: Option<String>,
+}
+
+/// Why a request was not met.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No such agent; the nearest name, when there is a near one.
+    #[error("there is no agent {name}{}", near.as_ref().map(|n| format!("; did you mean {n}?")).unwrap_or_default())]
+    UnknownAgent {
+        /// What was asked for.
+        name: String,
+        /// What may have been meant.
+        near: Option<String>,
+    },
+    /// The key was used for something else.
+    #[error("idempotency key {0:?} was used for another input; take a new key")]
+    KeyReused(String),
+    /// The bus did not take it.
+    #[error(transparent)]
+    Bus(#[from] bus::Error),
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The troupe is stopping, or an actor did not answer in time.
+    #[error("the troupe does not answer: {0}")]
+    Unavailable(String),
+}
+
+impl Faulty for Error {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::UnknownAgent { .. } | Self::KeyReused(_) => Fault::Permanent,
+            Self::Bus(error) => error.fault(),
+            Self::Store(error) => error.fault(),
+            Self::Unavailable(_) => Fault::transient(),
+        }
+    }
+}
+
+/// The running troupe.
+#[derive(Clone)]
+pub struct Troupe {
+    stage: Stage,
+    tree: Tree,
+    root: ActorRef<RootMessage>,
+    names: Arc<BTreeSet<String>>,
+}
+
+impl Troupe {
+    /// Prepares the agents, declares their queues and starts the tree; `doors` are started last and stopped first.
+    ///
+    /// An agent that cannot be served is in the registry as unavailable and stops nobody else. The handle of the root's
+    /// tokio task ends when the node is over.
+    ///
+    /// # Errors
+    /// When the bus or the store does not answer, or the root cannot be started.
+    pub async fn start(
+        ports: Arc<Ports>,
+        specs: Vec<AgentSpec>,
+        options: Options,
+        doors: Vec<ChildSpec>,
+    ) -> Result<(Self, JoinHandle<()>), Error> {
+        let members = specs.into_iter().map(|spec| {
+            let served = Served::prepare(&ports, spec.clone()).map(Arc::new).map_err(|reason| {
+                tracing::error!(agent = %spec.name, %reason, "the agent is unavailable");
+                reason.to_string()
+            });
+            Member { spec: Arc::new(spec), served }
+        });
+        let members = members.collect();
+        Self::start_prepared(ports, members, options, doors).await
+    }
+
+    /// [`Troupe::start`] with agents that were prepared elsewhere, with models and tools of the caller's own.
+    pub async fn start_prepared(
+        ports: Arc<Ports>,
+        members: Vec<Member>,
+        options: Options,
+        doors: Vec<ChildSpec>,
+    ) -> Result<(Self, JoinHandle<()>), Error> {
+        let names = members.iter().map(|member| member.spec.name.as_str().to_owned()).collect();
+        let replies = members.iter().map(|m| (m.spec.name.as_str().to_owned(), m.spec.reply)).collect();
+        let replies: Arc<BTreeMap<_, _>> = Arc::new(replies);
+        join_all(members.iter().map(|member| enlist(&ports, &member.spec)))
+            .await
+            .into_iter()
+            .collect::<Result<(), _>>()?;
+        let reply_queue =
+            QueueSpec { name: REPLY_QUEUE.to_owned(), bindings: reply_patterns(), single_active_consumer: false };
+        ports.bus.declare(reply_queue).await?;
+
+        let tree = Tree::new(ports.clock.clone());
+        let stage = Stage::new(ports, options);
+        let roster = Roster::new(members);
+        let (of_orchestrator, of_relay) = (stage.clone(), stage.clone());
+        let mut children = vec![
+            ChildSpec::new(ORCHESTRATOR, "orchestrator", move |context| {
+                Orchestrator::start(of_orchestrator.clone(), roster.clone(), context)
+            }),
+            ChildSpec::new("relay", "relay", move |context| Relay::start(of_relay.clone(), replies.clone(), context))
+                .shutdown(Shutdown::Drain(Duration::from_secs(2))),
+        ];
+        children.extend(doors);
+        let (root, over) = Actor::spawn(None, Root { tree: tree.clone() }, children)
+            .await
+            .map_err(|error| Error::Unavailable(error.to_string()))?;
+        Ok((Self { stage, tree, root, names: Arc::new(names) }, over))
+    }
+
+    /// Publishes the task's event, confirmed, and answers the id that the task will have.
+    pub async fn submit(&self, agent: &str, submission: Submission) -> Result<TaskId, Error> {
+        let name = self.known(agent)?;
+        let Submission { input, priority, session, idempotency_key } = submission;
+        let mut event = Event::new(Topic::agent_task(&name), "/api", json!({"input": input, "session": session}));
+        event.priority = priority;
+        event.subject = session;
+        if let Some(key) = idempotency_key {
+            event.id = event_id_from(&["idempotency", agent, &key]);
+            let earlier = self.stage.ports.stores.tasks.event(TaskId::derive(&event.id, agent)).await?;
+            if earlier.is_some_and(|earlier| earlier.data != event.data) {
+                return Err(Error::KeyReused(key));
+            }
+        }
+        let task = TaskId::derive(&event.id, agent);
+        self.stage.ports.bus.publish(Arc::new(event), Routing::Mandatory).await?;
+        Ok(task)
+    }
+
+    /// Waits until the task has ended, waits for a person, or `limit` has passed; answers it as it then stands.
+    /// `None` = not accepted yet.
+    pub async fn wait(&self, task: TaskId, limit: Duration) -> Result<Option<Task>, Error> {
+        let mut ended = self.ended();
+        let deadline = Instant::now() + limit;
+        loop {
+            let found = self.stage.ports.stores.tasks.task(task).await?;
+            let settled = |task: &Task| task.status.is_terminal() || task.status == TaskStatus::Waiting;
+            let now = Instant::now();
+            if found.as_ref().is_some_and(settled) || now >= deadline {
+                return Ok(found);
+            }
+            let look_again = deadline.min(now + LOOK_EVERY);
+            let told = async {
+                // A lagging or closed feed is no news: the look at the store is the truth.
+                while ended.recv().await.is_ok_and(|id| id != task) {}
+            };
+            tokio::time::timeout_at(look_again, told).await.ok();
+        }
+    }
+
+    /// Told the id of every task that ends on this node; a hint, the store is the truth.
+    #[must_use]
+    pub fn ended(&self) -> broadcast::Receiver<TaskId> {
+        self.stage.ended.subscribe()
+    }
+
+    /// The registry.
+    pub async fn agents(&self, filter: AgentFilter) -> Result<Vec<AgentView>, Error> {
+        let mut views = self.ask(OrchestratorMessage::Agents).await?;
+        views.retain(|view| filter.admits(view));
+        Ok(views)
+    }
+
+    /// One agent.
+    pub async fn agent(&self, name: &str) -> Result<AgentView, Error> {
+        let name = self.known(name)?;
+        let views = self.agents(AgentFilter::default()).await?;
+        let starting = || Error::Unavailable(format!("the pool of {name} is starting"));
+        views.into_iter().find(|view| view.name == name).ok_or_else(starting)
+    }
+
+    /// Starts unavailable instances of an agent again, with a fresh restart budget.
+    pub async fn restart(&self, agent: &AgentName) -> Result<(), Error> {
+        self.known(agent.as_str())?;
+        if self.ask(|reply| OrchestratorMessage::Reset(agent.clone(), reply)).await? {
+            Ok(())
+        } else {
+            Err(Error::Unavailable(format!("{agent} cannot be served; see its reason in the registry")))
+        }
+    }
+
+    /// The live actors.
+    #[must_use]
+    pub const fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// What the node stands on.
+    #[must_use]
+    pub const fn ports(&self) -> &Arc<Ports> {
+        &self.stage.ports
+    }
+
+    /// Steps that this node works on.
+    #[must_use]
+    pub fn in_hand(&self) -> usize {
+        self.stage.in_hand.len()
+    }
+
+    /// Stops intake, lets steps finish the entry they are at, stops everything; at most `limit`.
+    ///
+    /// A step that is cut off by the end of the limit is no failed attempt: it goes on in the node's next life.
+    pub async fn drain(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        self.stage.drain.cancel();
+        let mut ended = self.ended();
+        while !self.stage.in_hand.is_empty() && Instant::now() + STOPPING < deadline {
+            let look_again = Instant::now() + Duration::from_millis(20);
+            tokio::time::timeout_at(look_again, ended.recv()).await.ok();
+        }
+        let left = self.stage.in_hand.len();
+        if left > 0 {
+            tracing::warn!(steps = left, "the drain cuts steps off; they go on in the next life");
+        }
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
+        if self.root.stop_and_wait(Some("drain".to_owned()), Some(left)).await.is_err() {
+            self.root.kill();
+        }
+    }
+
+    fn known(&self, name: &str) -> Result<AgentName, Error> {
+        let unknown = || {
+            let near = nearest(name, self.names.iter().map(String::as_str)).map(str::to_owned);
+            Error::UnknownAgent { name: name.chars().take(80).collect(), near }
+        };
+        if self.names.contains(name) { name.parse().map_err(|_| unknown()) } else { Err(unknown()) }
+    }
+
+    /// Asks the orchestrator, wherever it lives now.
+    async fn ask<T, F>(&self, message: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(ractor::RpcReplyPort<T>) -> OrchestratorMessage,
+    {
+        let limit = self.stage.options.call_timeout;
+        let silent = |who: &str| Error::Unavailable(format!("{who} gave no answer within {limit:?}"));
+        let found = self.root.call(RootMessage::Orchestrator, Some(limit)).await;
+        let Ok(CallResult::Success(Some(orchestrator))) = found else { return Err(silent("the root")) };
+        match orchestrator.call(message, Some(limit * 2)).await {
+            Ok(CallResult::Success(answer)) => Ok(answer),
+            _ => Err(silent("the orchestrator")),
+        }
+    }
+}
+
+/// Makes one agent known: its queue with its bindings, and its spec, which runs pin.
+async fn enlist(ports: &Ports, spec: &AgentSpec) -> Result<(), Error> {
+    let mut bindings = own_patterns(&spec.name);
+    bindings.extend(spec.subscriptions.iter().cloned());
+    let ordered = spec.runs_as == ExecutionMode::Continuous;
+    let queue = QueueSpec { name: inbox_queue(&spec.name), bindings, single_active_consumer: ordered };
+    ports.bus.declare(queue).await?;
+    ports.stores.specs.keep(spec).await?;
+    Ok(())
+}

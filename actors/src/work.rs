@@ -1,0 +1,133 @@
+//! Work in hand: a claimed step with what is needed to do it, and the list of all steps that this node works on.
+//!
+//! The list is how a pool knows what to hand on again when an agent actor dies, and how the sweep knows a lost step
+//! from a busy one. It is a memory of this life only; the truth is the step's row.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, Utc};
+use tokio::sync::OwnedSemaphorePermit;
+use troupe_runtime::domain::event::TraceParent;
+use troupe_runtime::domain::ids::{RunId, StepId};
+use troupe_runtime::store::Claim;
+
+use crate::served::Served;
+
+/// A claimed step with what is needed to do it.
+pub struct Work {
+    /// Ours until somebody claims it with a higher epoch.
+    pub claim: Claim,
+    /// The run.
+    pub run: RunId,
+    /// The step's number in the run.
+    pub step_no: u32,
+    /// What was asked.
+    pub input: String,
+    /// The trace that it belongs to.
+    pub trace: TraceParent,
+    /// When the task was accepted.
+    pub accepted_at: DateTime<Utc>,
+    /// Who does it, with what.
+    pub served: Arc<Served>,
+    /// Claims since the journal last grew.
+    pub claims: u32,
+    /// The places it takes up; free again when the work is gone.
+    pub slots: Vec<OwnedSemaphorePermit>,
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Work({} for {})", self.claim.step, self.served.spec.name)
+    }
+}
+
+/// One of the agent actors of an agent: `researcher/0`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Seat {
+    /// The agent.
+    pub agent: Arc<str>,
+    /// Which of its instances.
+    pub instance: u32,
+}
+
+impl fmt::Display for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.agent, self.instance)
+    }
+}
+
+/// All steps that this node works on. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct InHand(Arc<Mutex<HashMap<StepId, Held>>>);
+
+#[derive(Debug)]
+struct Held {
+    work: Arc<Work>,
+    seat: Option<Seat>,
+}
+
+impl InHand {
+    /// Takes a step in hand; nobody sits at it yet.
+    pub fn take(&self, work: Arc<Work>) {
+        self.map().insert(work.claim.step, Held { work, seat: None });
+    }
+
+    /// Somebody sits down to a step; `false` when it is no longer in hand.
+    pub fn seat(&self, step: StepId, seat: &Seat) -> bool {
+        self.map().get_mut(&step).map(|held| held.seat = Some(seat.clone())).is_some()
+    }
+
+    /// The step has ended, or is somebody else's.
+    pub fn drop(&self, step: StepId) {
+        let held = self.map().remove(&step);
+        // The slots it frees wake others: outside the lock.
+        drop(held);
+    }
+
+    /// Whether somebody works on it, or is about to.
+    #[must_use]
+    pub fn has(&self, step: StepId) -> bool {
+        self.map().contains_key(&step)
+    }
+
+    /// What was on the table of a seat that fell.
+    #[must_use]
+    pub fn of_seat(&self, seat: &Seat) -> Vec<Arc<Work>> {
+        self.map().values().filter(|held| held.seat.as_ref() == Some(seat)).map(|held| held.work.clone()).collect()
+    }
+
+    /// What an agent has in hand that nobody sits at.
+    #[must_use]
+    pub fn unseated(&self, agent: &str) -> Vec<Arc<Work>> {
+        let of_agent = |held: &&Held| held.seat.is_none() && held.work.served.spec.name.as_str() == agent;
+        self.map().values().filter(of_agent).map(|held| held.work.clone()).collect()
+    }
+
+    /// How many steps each seat of an agent has.
+    #[must_use]
+    pub fn counts(&self) -> HashMap<Seat, usize> {
+        let mut counts = HashMap::new();
+        for seat in self.map().values().filter_map(|held| held.seat.as_ref()) {
+            *counts.entry(seat.clone()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// How many steps there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.map().len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.map().is_empty()
+    }
+
+    fn map(&self) -> MutexGuard<'_, HashMap<StepId, Held>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,1 @@
+//! bus/conformance (to be written)

@@ -1,0 +1,387 @@
+//! The embedded bus: durable queues in the node's SQLite file, woken in process.
+//!
+//! The disk holds every event until it is settled; memory holds the best of each queue ([`window`]) and what is in
+//! flight ([`queue`]). Every write goes through the file's group-commit writer, many events a statement. What must
+//! not be left half done when a caller goes away (a commit and what memory knows of it) runs in a task of its own.
+//!
+//! ```text
+//! publish ─► routes ─► one row a queue, committed ─► queue ─► consumer ─► delivery ─► acker ─► deleted, many at once
+//!                                                     ▲ ▲
+//!                       what memory has no room for ──┘ └── what has waited for its retry     (keeper)
+//! ```
+//!
+//! Who calls: [`crate::ports`] opens it; everybody else knows the port. A disk that is full or does not answer makes
+//! publishing fail with [`Error::Unavailable`] and lets acknowledgements wait; nothing that was confirmed is lost.
+
+mod delivery;
+#[cfg(test)]
+mod interleavings;
+mod keeper;
+mod letters;
+mod queue;
+mod routes;
+mod statements;
+mod window;
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::Utc;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::delivery::Ack;
+use self::keeper::Errands;
+use self::letters::{Bury, Purge, Replay};
+use self::queue::{Cell, Queue};
+use self::routes::Routes;
+use self::statements::{Declare, Put};
+use self::window::{Cache, Place, Window};
+use super::{Bus, Consumer, DeadLetter, Error, Health, Options, QueueSpec, Routing};
+use crate::domain::event::Event;
+use crate::domain::ids::new_event_id;
+use crate::sqlite::{self, Database};
+
+/// Most deliveries that one consumer may hold, as in AMQP.
+const PREFETCH_MAX: usize = 65_535;
+/// Longest error text that is kept, in characters.
+const ERROR_CHARS_MAX: usize = 2_000;
+/// How long a task waits after the disk refused, at first and at most.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Durable queues in the node's file. One per file.
+pub struct EmbeddedBus {
+    inner: Arc<Inner>,
+    tasks: TaskTracker,
+}
+
+/// What the bus shares with its consumers, deliveries and tasks.
+struct Inner {
+    database: Database,
+    options: Options,
+    routes: Mutex<Routes>,
+    /// One declaration after the other, so that memory and disk see them in one order.
+    declaring: tokio::sync::Mutex<()>,
+    cache: Arc<Cache>,
+    last_seq: AtomicI64,
+    unroutable: AtomicU64,
+    acks: mpsc::UnboundedSender<Ack>,
+    errands: Errands,
+    closed: CancellationToken,
+}
+
+/// The one table between the file's errors and the bus's.
+impl From<sqlite::Error> for Error {
+    fn from(error: sqlite::Error) -> Self {
+        match error {
+            sqlite::Error::Full(_) | sqlite::Error::Unavailable(_) | sqlite::Error::Closed => {
+                Self::Unavailable(error.to_string())
+            }
+            sqlite::Error::Statement(_)
+            | sqlite::Error::Corrupt(_)
+            | sqlite::Error::Directory { .. }
+            | sqlite::Error::InUse(_)
+            | sqlite::Error::Migration { .. } => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl EmbeddedBus {
+    /// Takes up the queues in the file. Everything in them is ready: deliveries in flight were a former process's.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the file does not answer, [`Error::Internal`] when it cannot be understood.
+    pub async fn open(database: Database, options: Options) -> Result<Arc<Self>, Error> {
+        let stored = statements::stored(&database).await?;
+        let cache = Cache::new(options.cache_bytes_max);
+        let (acks, to_acker) = mpsc::unbounded_channel();
+        let mut routes = Routes::default();
+        for queue in stored.queues {
+            let window = Window::new(options.index_events_max, queue.depth > 0, stored.last_seq);
+            let state = Queue::new(window, cache.clone(), queue.depth, queue.single_active);
+            routes.set(&Arc::new(Cell::new(queue.id, queue.name, state)), queue.patterns);
+        }
+        let inner = Arc::new(Inner {
+            database,
+            options,
+            routes: Mutex::new(routes),
+            declaring: tokio::sync::Mutex::default(),
+            cache,
+            last_seq: AtomicI64::new(stored.last_seq),
+            unroutable: AtomicU64::new(0),
+            acks,
+            errands: Errands::default(),
+            closed: CancellationToken::new(),
+        });
+        if let Some(due) = stored.next_due {
+            inner.errands.due_at(due);
+        }
+        let tasks = TaskTracker::new();
+        tasks.spawn(delivery::acker(inner.clone(), to_acker));
+        tasks.spawn(keeper::keeper(inner.clone()));
+        tasks.close();
+        Ok(Arc::new(Self { inner, tasks }))
+    }
+
+    /// Ends every consumer and returns once all acknowledgements so far are durable. Publishing is refused from now on.
+    pub async fn close(&self) {
+        self.inner.stop();
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for EmbeddedBus {
+    fn drop(&mut self) {
+        self.inner.stop();
+    }
+}
+
+#[async_trait]
+impl Bus for EmbeddedBus {
+    async fn declare(&self, queue: QueueSpec) -> Result<(), Error> {
+        self.inner.refuse_closed()?;
+        let inner = self.inner.clone();
+        detached(async move { inner.declare(queue).await }).await
+    }
+
+    async fn publish(&self, event: Arc<Event>, routing: Routing) -> Result<usize, Error> {
+        self.inner.refuse_closed()?;
+        let cells = self.inner.routes(|routes| routes.of(&event.topic));
+        if cells.is_empty() {
+            return match routing {
+                Routing::Optional => Ok(0),
+                Routing::Mandatory => {
+                    self.inner.unroutable.fetch_add(1, Ordering::Relaxed);
+                    Err(Error::Unroutable(event.topic.to_string()))
+                }
+            };
+        }
+        self.inner.put(&cells, event).await?;
+        Ok(cells.len())
+    }
+
+    async fn send(&self, queue: &str, event: Arc<Event>) -> Result<(), Error> {
+        self.inner.refuse_closed()?;
+        let cell = self.inner.cell(queue)?;
+        self.inner.put(&[cell], event).await
+    }
+
+    async fn consume(&self, queue: &str, prefetch: usize) -> Result<Consumer, Error> {
+        self.inner.refuse_closed()?;
+        let cell = self.inner.cell(queue)?;
+        let prefetch = prefetch.clamp(1, PREFETCH_MAX);
+        let (sender, deliveries) = mpsc::channel(prefetch);
+        let consumer = self.inner.at(&cell, |queue| queue.join(sender, prefetch));
+        let guard = Box::new(Guard { inner: self.inner.clone(), cell, consumer });
+        Ok(Consumer { deliveries, guard })
+    }
+
+    async fn bury(&self, mut letter: DeadLetter) -> Result<(), Error> {
+        letter.first_error = clipped(&letter.first_error);
+        letter.last_error = clipped(&letter.last_error);
+        Ok(self.inner.database.writer().submit(Bury(letter)).await?)
+    }
+
+    async fn dead_letters(&self, limit: usize, before: Option<&str>) -> Result<Vec<DeadLetter>, Error> {
+        Ok(letters::list(&self.inner.database, limit, before).await?)
+    }
+
+    async fn dead_letter(&self, id: &str) -> Result<Option<DeadLetter>, Error> {
+        Ok(letters::one(&self.inner.database, id).await?)
+    }
+
+    async fn replay(&self, id: &str) -> Result<Option<Event>, Error> {
+        self.inner.refuse_closed()?;
+        let Some(letter) = letters::one(&self.inner.database, id).await? else { return Ok(None) };
+        self.inner.replay(letter).await
+    }
+
+    async fn purge(&self, id: &str) -> Result<bool, Error> {
+        Ok(self.inner.database.writer().submit(Purge(id.to_owned())).await?)
+    }
+
+    async fn health(&self) -> Result<Health, Error> {
+        let cells = self.inner.routes(|routes| routes.cells());
+        let mut depths: Vec<(String, u64)> =
+            cells.iter().map(|cell| (cell.name().to_owned(), cell.lock().depth())).collect();
+        depths.sort_unstable();
+        let dead_letters = letters::count(&self.inner.database).await?;
+        Ok(Health { depths, dead_letters, unroutable: self.inner.unroutable.load(Ordering::Relaxed) })
+    }
+}
+
+impl Inner {
+    fn routes<T>(&self, act: impl FnOnce(&mut Routes) -> T) -> T {
+        act(&mut self.routes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn cell(&self, queue: &str) -> Result<Arc<Cell>, Error> {
+        self.routes(|routes| routes.named(queue).cloned()).ok_or_else(|| Error::NoQueue(queue.to_owned()))
+    }
+
+    /// Does something to a queue, then hands out what can be handed out.
+    fn at<T>(self: &Arc<Self>, cell: &Arc<Cell>, act: impl FnOnce(&mut Queue) -> T) -> T {
+        let mut queue = cell.lock();
+        let answer = act(&mut queue);
+        let gone = queue.hand_over(self, cell);
+        let call = queue.must_call();
+        drop(queue);
+        drop(gone);
+        if call {
+            self.errands.call(cell);
+        }
+        answer
+    }
+
+    fn refuse_closed(&self) -> Result<(), Error> {
+        if self.closed.is_cancelled() { Err(Error::Unavailable("the bus is closed".to_owned())) } else { Ok(()) }
+    }
+
+    fn stop(&self) {
+        self.closed.cancel();
+        for cell in self.routes(|routes| routes.cells()) {
+            let gone = cell.lock().dismiss();
+            drop(gone);
+        }
+    }
+
+    async fn declare(&self, spec: QueueSpec) -> Result<(), Error> {
+        let _one_by_one = self.declaring.lock().await;
+        let QueueSpec { name, bindings, single_active_consumer } = spec;
+        let (known, patterns) =
+            self.routes(|routes| (routes.named(&name).cloned(), routes.patterns(&name).map(<[_]>::to_vec)));
+        if let (Some(cell), Some(mut patterns)) = (&known, patterns) {
+            // Each start declares everything again; what is so already costs no write.
+            let mut wanted = bindings.clone();
+            wanted.sort_unstable();
+            wanted.dedup();
+            patterns.sort_unstable();
+            patterns.dedup();
+            if wanted == patterns && cell.lock().single_active() == single_active_consumer {
+                return Ok(());
+            }
+        }
+        let operation =
+            Declare { name: name.clone(), single_active: single_active_consumer, patterns: bindings.clone() };
+        let id = self.database.writer().submit(operation).await?;
+        let cell = known.unwrap_or_else(|| {
+            let window = Window::new(self.options.index_events_max, false, 0);
+            Arc::new(Cell::new(id, name, Queue::new(window, self.cache.clone(), 0, single_active_consumer)))
+        });
+        cell.lock().set_single_active(single_active_consumer);
+        self.routes(|routes| routes.set(&cell, bindings));
+        Ok(())
+    }
+
+    /// The event as JSON, within its limit.
+    fn body(&self, event: &Event) -> Result<String, Error> {
+        let body = serde_json::to_string(event).map_err(|error| Error::Internal(format!("event: {error}")))?;
+        if body.len() > self.options.event_bytes_max {
+            return Err(Error::TooLarge { bytes: body.len(), limit: self.options.event_bytes_max });
+        }
+        Ok(body)
+    }
+
+    /// Takes a place in each queue, or in none.
+    fn reserve(&self, cells: &[Arc<Cell>], event: &Event) -> Result<Vec<(Arc<Cell>, Place)>, Error> {
+        let limit = self.options.queue_events_max;
+        let mut places: Vec<(Arc<Cell>, Place)> = Vec::with_capacity(cells.len());
+        for cell in cells {
+            let seq = self.last_seq.fetch_add(1, Ordering::Relaxed) + 1;
+            if !cell.lock().reserve(seq, limit) {
+                for (cell, place) in places {
+                    cell.lock().release(place.seq);
+                }
+                return Err(Error::QueueFull { queue: cell.name().to_owned(), limit });
+            }
+            places.push((cell.clone(), Place::new(event.priority, seq)));
+        }
+        Ok(places)
+    }
+
+    /// Makes the event durable in all of the queues, then lets them have it.
+    async fn put(self: &Arc<Self>, cells: &[Arc<Cell>], event: Arc<Event>) -> Result<(), Error> {
+        let body = self.body(&event)?;
+        let places = self.reserve(cells, &event)?;
+        let inner = self.clone();
+        detached(async move {
+            let bytes = body.len();
+            let rows = places.iter().map(|(cell, place)| (place.seq, cell.id(), place.rank)).collect();
+            let written = inner.database.writer().submit(Put { rows, body }).await;
+            for (cell, place) in &places {
+                match &written {
+                    Ok(()) => inner.at(cell, |queue| queue.arrive(*place, &event, bytes)),
+                    Err(_) => cell.lock().release(place.seq),
+                }
+            }
+            Ok(written?)
+        })
+        .await
+    }
+
+    async fn replay(self: &Arc<Self>, letter: DeadLetter) -> Result<Option<Event>, Error> {
+        let cell = self.cell(&letter.queue)?;
+        let old = letter.event;
+        let event = Event {
+            id: new_event_id(),
+            time: Utc::now(),
+            traceparent: old.traceparent.child(),
+            retrycount: 0,
+            causationid: Some(old.id),
+            ..old
+        };
+        let body = self.body(&event)?;
+        let (_, place) = self.reserve(std::slice::from_ref(&cell), &event)?.swap_remove(0);
+        let inner = self.clone();
+        detached(async move {
+            let bytes = body.len();
+            let operation = Replay { id: letter.id, place, queue: cell.id(), body };
+            let written = inner.database.writer().submit(operation).await;
+            let event = Arc::new(event);
+            if matches!(written, Ok(true)) {
+                inner.at(&cell, |queue| queue.arrive(place, &event, bytes));
+            } else {
+                cell.lock().release(place.seq);
+            }
+            Ok(written?.then(|| Event::clone(&event)))
+        })
+        .await
+    }
+}
+
+/// Ends a consumer when it is dropped.
+struct Guard {
+    inner: Arc<Inner>,
+    cell: Arc<Cell>,
+    consumer: u64,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let gone = self.inner.at(&self.cell, |queue| queue.part(self.consumer));
+        drop(gone);
+    }
+}
+
+/// Runs to its end even when the caller goes away.
+async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::spawn(work).await {
+        Ok(answer) => answer,
+        Err(error) if error.is_cancelled() => Err(Error::Unavailable("the node is stopping".to_owned())),
+        Err(error) => Err(Error::Internal(error.to_string())),
+    }
+}
+
+fn now_ms() -> i64 {
+    Utc::now().timestamp_millis()
+}
+
+fn clipped(text: &str) -> String {
+    text.chars().take(ERROR_CHARS_MAX).collect()
+}

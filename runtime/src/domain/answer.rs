@@ -1,0 +1,163 @@
+//! The answer: how a task ended, with where its question came from, as it travels back over the bus.
+//!
+//! The relay makes one of every end of a step and publishes it on `agent.output.<agent>` or `agent.failed.<agent>`;
+//! whoever asked reads it there (the Slack reply sender, a waiting API call, another program). It holds all that a
+//! reader needs to answer, so that nobody has to look the task up again. Its event id is derived from the step: when the
+//! relay dies between publishing and noting it, the second event has the id of the first.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::agent::{AgentName, SlackReply};
+use super::event::Event;
+use super::ids::{StepId, TaskId, event_id_from};
+use super::outcome::Outcome;
+use super::topic::Topic;
+
+/// How a task ended, and whom that concerns. On the wire:
+/// `{task_id, agent, status, output | failure | reason, origin: {topic, source, subject?, time, data}, reply}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answered {
+    /// The task; also the id under which a reply is sent at most once.
+    pub task_id: TaskId,
+    /// Who worked on it.
+    pub agent: AgentName,
+    /// `status` with `output`, `failure` or `reason`.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// What was asked, and from where.
+    pub origin: Origin,
+    /// Where the answer goes when the question came from Slack.
+    pub reply: SlackReply,
+}
+
+/// What a reader needs to know of the event that a task was made from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Its topic.
+    pub topic: Topic,
+    /// Who made it; `/slack/<team>` is how the reply sender knows its own.
+    pub source: String,
+    /// What it was about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// When it was made.
+    pub time: DateTime<Utc>,
+    /// Its payload.
+    #[serde(default)]
+    pub data: Value,
+}
+
+impl Origin {
+    /// What `event` tells about where it came from.
+    #[must_use]
+    pub fn of(event: &Event) -> Self {
+        Self {
+            topic: event.topic.clone(),
+            source: event.source.clone(),
+            subject: event.subject.clone(),
+            time: event.time,
+            data: event.data.clone(),
+        }
+    }
+
+    /// The source of the origin in an event's data, read without decoding the rest: most answers do not concern the
+    /// one who asks.
+    #[must_use]
+    pub fn source_in(data: &Value) -> Option<&str> {
+        data.get("origin")?.get("source")?.as_str()
+    }
+}
+
+impl Answered {
+    /// The event that tells it: caused by the task's event, in the same trace, with the same priority, made at `at`
+    /// (when the step ended). The same step makes the same id, whenever and wherever it is told again.
+    #[must_use]
+    pub fn event(&self, step: StepId, cause: &Event, at: DateTime<Utc>) -> Event {
+        let topic = match &self.outcome {
+            Outcome::Succeeded { .. } => Topic::agent_output(&self.agent),
+            Outcome::Failed { .. } | Outcome::Cancelled { .. } => Topic::agent_failed(&self.agent),
+        };
+        // Serialising a value of this type cannot fail: its keys are strings and it holds no numbers but JSON's own.
+        let data = serde_json::to_value(self).unwrap_or_default();
+        let mut event = Event::new(topic, format!("/agents/{}", self.agent), data);
+        event.id = event_id_from(&["answer", &step.to_string()]);
+        event.time = at;
+        event.subject = Some(self.task_id.to_string());
+        event.traceparent = cause.traceparent.child();
+        event.priority = cause.priority;
+        event.causationid = Some(cause.id.clone());
+        event
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::outcome::{Failure, Reason};
+    use super::*;
+
+    fn asked() -> Event {
+        let topic = Topic::slack_command("ask");
+        let mut event = Event::new(topic, "/slack/T1", json!({"text": "why", "channel": "C1"}));
+        event.subject = Some("C1".to_owned());
+        event
+    }
+
+    fn answered(event: &Event, outcome: Outcome) -> Answered {
+        let agent: AgentName = "researcher".parse().unwrap();
+        let task_id = TaskId::derive(&event.id, agent.as_str());
+        Answered { task_id, agent, outcome, origin: Origin::of(event), reply: SlackReply::Thread }
+    }
+
+    #[test]
+    fn the_wire_has_the_promised_keys() {
+        let event = asked();
+        let good = answered(&event, Outcome::Succeeded { output: "because".to_owned() });
+        let wire = serde_json::to_value(&good).unwrap();
+        assert_eq!(wire["status"], "succeeded");
+        assert_eq!(wire["output"], "because");
+        assert_eq!(wire["origin"]["source"], "/slack/T1");
+        assert_eq!(wire["origin"]["data"]["channel"], "C1");
+        assert_eq!(wire["reply"], "thread");
+        assert_eq!(Origin::source_in(&wire), Some("/slack/T1"));
+        assert_eq!(Answered::deserialize(&wire).unwrap(), good);
+    }
+
+    #[test]
+    fn a_failure_keeps_its_reason_and_goes_to_the_failed_topic() {
+        let event = asked();
+        let failure = Failure { reason: Reason::Timeout, message: "60 s".to_owned(), retryable: false };
+        let bad = answered(&event, Outcome::Failed { failure });
+        let told = bad.event(bad.task_id.run(0).step(0), &event, Utc::now());
+        assert_eq!(told.topic.as_str(), "agent.failed.researcher");
+        assert_eq!(told.data["failure"]["reason"], "timeout");
+        assert_eq!(Answered::deserialize(&told.data).unwrap(), bad);
+        let off = answered(&event, Outcome::Cancelled { reason: "by U1".to_owned() });
+        let told = off.event(off.task_id.run(0).step(0), &event, Utc::now());
+        assert_eq!(told.topic.as_str(), "agent.failed.researcher");
+        assert_eq!(Answered::deserialize(&told.data).unwrap(), off);
+    }
+
+    #[test]
+    fn telling_it_again_makes_the_same_event_id_in_the_same_trace() {
+        let event = asked();
+        let answer = answered(&event, Outcome::Succeeded { output: "because".to_owned() });
+        let (step, at) = (answer.task_id.run(0).step(0), Utc::now());
+        let (first, second) = (answer.event(step, &event, at), answer.event(step, &event, at));
+        assert_eq!((&first.id, first.time), (&second.id, second.time));
+        assert_eq!(first.traceparent.trace_id(), event.traceparent.trace_id());
+        assert_eq!(first.causationid.as_ref(), Some(&event.id));
+        let retried = answer.event(answer.task_id.run(1).step(0), &event, at);
+        assert_ne!(first.id, retried.id);
+    }
+
+    #[test]
+    fn what_is_no_answer_has_no_source() {
+        assert_eq!(Origin::source_in(&json!({"text": "x"})), None);
+        assert_eq!(Origin::source_in(&json!(null)), None);
+        assert_eq!(Origin::source_in(&json!({"origin": {"source": 7}})), None);
+    }
+}

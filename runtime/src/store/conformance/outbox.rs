@@ -1,0 +1,69 @@
+//! What must be told is told until somebody says that it was.
+
+use super::sample::{completion, task};
+use super::{Case, Failed, Harness, Verdict, case, equal, open, reopen};
+use crate::domain::ids::TaskId;
+use crate::store::Stores;
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![
+        case!("ends are pending in order until they are told", pending_then_told),
+        case!("what is pending survives a crash", pending_survives),
+        case!("saying twice that an end was told takes no later one", told_twice),
+    ]
+}
+
+async fn ended(stores: &Stores) -> Result<TaskId, Failed> {
+    let claim = task(stores, "writer").await?;
+    stores.steps.complete(completion(claim, "writer", 0)?).await?;
+    Ok(claim.task)
+}
+
+async fn pending(stores: &Stores, limit: usize) -> Result<(Vec<TaskId>, Vec<i64>), Failed> {
+    Ok(stores.outbox.pending(limit).await?.into_iter().map(|told| (told.task, told.seq)).unzip())
+}
+
+async fn pending_then_told(harness: &mut dyn Harness) -> Verdict {
+    let stores = open(harness).await?;
+    equal("at first", &pending(&stores, 10).await?.0, &vec![])?;
+    let mut tasks = Vec::new();
+    for _ in 0..5 {
+        tasks.push(ended(&stores).await?);
+    }
+    let (found, seqs) = pending(&stores, 10).await?;
+    equal("in order", &found, &tasks)?;
+    equal("at most three", &pending(&stores, 3).await?.0, &tasks[..3].to_vec())?;
+    stores.outbox.told(vec![seqs[0], seqs[2]]).await?;
+    equal("without what was told", &pending(&stores, 10).await?.0, &vec![tasks[1], tasks[3], tasks[4]])?;
+    stores.outbox.told(vec![]).await?;
+    stores.outbox.told(seqs).await?;
+    equal("in the end", &pending(&stores, 10).await?.0, &vec![])
+}
+
+async fn pending_survives(harness: &mut dyn Harness) -> Verdict {
+    let stores = open(harness).await?;
+    let tasks = vec![ended(&stores).await?, ended(&stores).await?, ended(&stores).await?];
+    let before = stores.outbox.pending(10).await?;
+    stores.outbox.told(vec![before[0].seq]).await?;
+    let stores = reopen(harness, stores).await?;
+    equal("after a crash", &stores.outbox.pending(10).await?, &before[1..].to_vec())?;
+    equal("tasks", &pending(&stores, 10).await?.0, &tasks[1..].to_vec())
+}
+
+async fn told_twice(harness: &mut dyn Harness) -> Verdict {
+    let stores = open(harness).await?;
+    ended(&stores).await?;
+    let (_, first) = pending(&stores, 10).await?;
+    stores.outbox.told(first.clone()).await?;
+    let later = ended(&stores).await?;
+    stores.outbox.told(first.clone()).await?;
+    equal("the later end", &pending(&stores, 10).await?.0, &vec![later])?;
+
+    let stores = reopen(harness, stores).await?;
+    let (_, second) = pending(&stores, 10).await?;
+    stores.outbox.told(second.clone()).await?;
+    let stores = reopen(harness, stores).await?;
+    let last = ended(&stores).await?;
+    stores.outbox.told([first, second].concat()).await?;
+    equal("after a restart", &pending(&stores, 10).await?.0, &vec![last])
+}

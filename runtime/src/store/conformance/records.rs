@@ -1,0 +1,160 @@
+//! Specs, lives of nodes, and what agents remember.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use futures::future::{join, join_all};
+use serde_json::json;
+
+use super::sample::spec;
+use super::{Case, Harness, Verdict, case, conflict, ensure, equal, open, reopen, some};
+use crate::domain::agent::AgentName;
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![
+        case!("a spec is kept under its digest, once", specs),
+        case!("a node's life is higher than every life before", lives),
+        case!("a store that works answers a ping", ping),
+        case!("a memory is saved over the version that it was made from", memory_versions),
+        case!("of many saves over one version one wins", memory_race),
+        case!("memories of agents and sessions are apart", memory_apart),
+        case!("nobody is shown an older memory than was saved", memory_fresh),
+    ]
+}
+
+async fn specs(harness: &mut dyn Harness) -> Verdict {
+    let stores = open(harness).await?;
+    let (writer, editor) = (spec("writer")?, spec("editor")?);
+    let digest = stores.specs.keep(&writer).await?;
+    equal("its digest", &digest, &writer.digest())?;
+    let (again, other) = join(stores.specs.keep(&writer), stores.specs.keep(&editor)).await;
+    equal("kept again", &again?, &digest)?;
+    let other = other?;
+    ensure(other != digest, "two specs have one digest")?;
+    equal("unknown", &stores.specs.spec("0123").await?, &None)?;
+    let stores = reopen(harness, stores).await?;
+    for _ in 0..2 {
+        equal("the first", &stores.specs.spec(&digest).await?, &Some(writer.clone()))?;
+        equal("the second", &stores.specs.spec(&other).await?, &Some(editor.clone()))?;
+    }
+    Ok(())
+}
+
+async fn lives(harness: &mut dyn Harness) -> Verdict {
+    let mut stores = open(harness).await?;
+    let mut last = stores.nodes.start("one").await?;
+    ensure(last.0 > 0, "the first life is not above 0")?;
+    for name in ["one", "two", "one", "two", "three"] {
+        stores = reopen(harness, stores).await?;
+        let life = stores.nodes.start(name).await?;
+        ensure(life > last, format!("{name}: life {life} after {last}"))?;
+        last = life;
+    }
+    let together = join_all(["one", "two", "one"].map(|name| stores.nodes.start(name))).await;
+    let mut together = together.into_iter().collect::<Result<Vec<_>, _>>()?;
+    together.push(last);
+    together.sort();
+    together.dedup();
+    equal("lives that start at once", &(together.len(), together[0]), &(4, last))
+}
+
+async fn ping(harness: &mut dyn Harness) -> Verdict {
+    let stores = open(harness).await?;
+    stores.nodes.ping().await?;
+    stores.nodes.start("one").await?;
+    for ping in join_all((0..5).map(|_| stores.nodes.ping())).await {
+        ping?;
+    }
+    Ok(())
+}
+
+async fn memory_versions(harness: &mut dyn Harness) -> Verdict {
+    let stores = open(harness).await?;
+    let agent: AgentName = "support".parse()?;
+    let session = "C42:1700 '\"\u{1F3AD}";
+    equal("at first", &stores.memory.load(&agent, session).await?, &None)?;
+    conflict("over nothing", &stores.memory.save(&agent, session, 1, "{}").await)?;
+    let mut version = 0;
+    for number in 0..4 {
+        let body = json!({"number": number, "text": "'\"\u{1F3AD}"}).to_string();
+        let next = stores.memory.save(&agent, session, version, &body).await?;
+        ensure(next > version, format!("version {next} after {version}"))?;
+        conflict("over an older version", &stores.memory.save(&agent, session, version, "{}").await)?;
+        conflict("over a future version", &stores.memory.save(&agent, session, next + 1, "{}").await)?;
+        let loaded = some("a memory", stores.memory.load(&agent, session).await?)?;
+        equal("the memory", &(loaded.version, &*loaded.body), &(next, body.as_str()))?;
+        version = next;
+    }
+    let before = stores.memory.load(&agent, session).await?;
+    let stores = reopen(harness, stores).await?;
+    equal("after a crash", &stores.memory.load(&agent, session).await?, &before)
+}
+
+async fn memory_race(harness: &mut dyn Harness) -> Verdict {
+    let stores = open(harness).await?;
+    let agent: AgentName = "support".parse()?;
+    let mut version = 0;
+    for _ in 0..4 {
+        let bodies: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+        let saves = join_all(bodies.iter().map(|body| stores.memory.save(&agent, "s", version, body))).await;
+        let won: Vec<(&String, u64)> =
+            bodies.iter().zip(&saves).filter_map(|(body, saved)| Some((body, *saved.as_ref().ok()?))).collect();
+        equal("winners", &won.len(), &1)?;
+        for lost in saves.iter().filter(|saved| saved.is_err()) {
+            conflict("a loser", lost)?;
+        }
+        let loaded = some("a memory", stores.memory.load(&agent, "s").await?)?;
+        equal("the winner's", &(&*loaded.body, loaded.version), &(won[0].0.as_str(), won[0].1))?;
+        version = loaded.version;
+    }
+    Ok(())
+}
+
+async fn memory_apart(harness: &mut dyn Harness) -> Verdict {
+    let stores = open(harness).await?;
+    let places = [("support", "a"), ("support", "b"), ("support", ""), ("sales", "a")];
+    for (agent, session) in places {
+        stores.memory.save(&agent.parse()?, session, 0, &format!("\"{agent}/{session}\"")).await?;
+    }
+    let stores = reopen(harness, stores).await?;
+    for (agent, session) in places {
+        let loaded = some("a memory", stores.memory.load(&agent.parse()?, session).await?)?;
+        equal("the memory", &&*loaded.body, &format!("\"{agent}/{session}\"").as_str())?;
+    }
+    Ok(())
+}
+
+async fn memory_fresh(harness: &mut dyn Harness) -> Verdict {
+    let stores = open(harness).await?;
+    let agent: AgentName = "support".parse()?;
+    let (saved, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let save = async || {
+        let mut version = 0;
+        for number in 0..200 {
+            version = stores.memory.save(&agent, "s", version, &number.to_string()).await?;
+            saved.store(version, Ordering::SeqCst);
+        }
+        Verdict::Ok(())
+    };
+    let saver = async {
+        let all = save().await;
+        done.store(true, Ordering::SeqCst);
+        all
+    };
+    let reader = async || {
+        let (mut seen, mut looks) = (0, 0_u32);
+        while !done.load(Ordering::SeqCst) {
+            let floor = saved.load(Ordering::SeqCst).max(seen);
+            let found = stores.memory.load(&agent, "s").await?.map_or(0, |memory| memory.version);
+            ensure(found >= floor, format!("version {found} was shown after {floor}"))?;
+            (seen, looks) = (found, looks + 1);
+            // A cached answer does not wait: others must have their turn.
+            tokio::task::yield_now().await;
+        }
+        ensure(looks > 0, "nobody looked")
+    };
+    let (all, readers) = join(saver, join_all((0..4).map(|_| reader()))).await;
+    all?;
+    readers.into_iter().collect::<Verdict>()?;
+    let last = some("a memory", stores.memory.load(&agent, "s").await?)?;
+    equal("the last", &&*last.body, &"199")
+}

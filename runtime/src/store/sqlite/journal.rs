@@ -1,0 +1,102 @@
+//! The step journal in SQLite: appending under a fence, and reading back.
+//!
+//! One statement joins all entries of a batch with their steps and inserts those whose epoch holds; the place in the
+//! journal is the second fence. Called through [`Journal`]; an entry that this version cannot read is
+//! [`Error::Corrupt`] with its step and place, never skipped: a run must not go on from half a history.
+
+use async_trait::async_trait;
+use sqlx::SqliteConnection;
+
+use super::Store;
+use super::rows::{Stored, array, hex, ids, json, rounds};
+use super::steps::{Refused, refuse};
+use crate::domain::ids::StepId;
+use crate::domain::journal::{Entry, FORMAT_VERSION};
+use crate::domain::step::StepStatus;
+use crate::sqlite;
+use crate::sqlite::writer::Write;
+use crate::store::{Append, Error, Journal};
+
+const APPEND: &str = "\
+    insert into journal (step_id, seq, version, kind, body) \
+    select s.id, a.value ->> 2, a.value ->> 3, a.value ->> 4, a.value ->> 5 \
+    from json_each(?1) a cross join steps s on s.id = unhex(a.value ->> 0) \
+    where s.epoch = a.value ->> 1 and s.status = 'running' \
+    on conflict (step_id, seq) do nothing \
+    returning step_id";
+
+const CHANGE: &str = "\
+    update steps set attempts = coalesce(c.attempts, steps.attempts), status = coalesce(c.status, steps.status) \
+    from (select unhex(value ->> 0) as id, value ->> 1 as attempts, value ->> 2 as status from json_each(?1)) c \
+    where steps.id = c.id";
+
+const ENTRIES: &str = "\
+    select seq, version, body from journal where step_id = ?1 \
+    union all \
+    select seq, version, body from execution_results where step_id = ?1 \
+    order by seq";
+
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[APPEND, CHANGE, ENTRIES];
+
+#[async_trait]
+impl Journal for Store {
+    async fn append(&self, append: Append) -> Result<(), Error> {
+        self.write(Add::new(&append)?).await?
+    }
+
+    async fn entries(&self, step: StepId) -> Result<Vec<Entry>, Error> {
+        let rows = sqlx::query(ENTRIES).bind(&step.0.as_bytes()[..]).fetch_all(self.database.readers()).await?;
+        rows.iter().map(|row| Stored::new(row, "journal").entry(step)).collect()
+    }
+}
+
+/// One entry, ready for the writer.
+struct Add {
+    step: StepId,
+    seq: u32,
+    row: String,
+    /// What changes in the step, when something does.
+    change: Option<String>,
+}
+
+impl Add {
+    fn new(append: &Append) -> Result<Self, Error> {
+        let Append { claim, entry, attempts, status } = append;
+        if let Some(end) = status.filter(|status| status.is_terminal()) {
+            return Err(Error::Internal(format!("step {}: {end} is an end, and ends are completed", claim.step)));
+        }
+        let step = hex(claim.step.0);
+        let row = json(&(&step, claim.epoch.0, entry.seq, FORMAT_VERSION, entry.act.kind(), json(entry)?))?;
+        let change = (attempts.is_some() || status.is_some())
+            .then(|| json(&(&step, attempts, status.map(StepStatus::as_str))))
+            .transpose()?;
+        Ok(Self { step: claim.step, seq: entry.seq, row, change })
+    }
+
+    fn refused(&self) -> Refused<'_> {
+        Refused { step: self.step, seq: self.seq, row: &self.row }
+    }
+}
+
+#[async_trait]
+impl Write for Add {
+    type Reply = Result<(), Error>;
+
+    async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<Self::Reply>, sqlite::Error> {
+        let mut answers: Vec<Self::Reply> = vec![Ok(()); batch.len()];
+        for round in rounds(batch, |add| add.step) {
+            let rows = array(round.iter().map(|place| batch[*place].row.as_str()));
+            let added = ids(&sqlx::query(APPEND).bind(rows).fetch_all(&mut *connection).await?)?;
+            let (added, refused): (Vec<usize>, Vec<usize>) =
+                round.into_iter().partition(|place| added.contains(&batch[*place].step.0));
+            let refused: Vec<_> = refused.into_iter().map(|place| (place, batch[place].refused())).collect();
+            refuse(&refused, &mut answers, connection).await?;
+            let changes: Vec<&str> = added.iter().filter_map(|place| batch[*place].change.as_deref()).collect();
+            if !changes.is_empty() {
+                sqlx::query(CHANGE).bind(array(changes)).execute(&mut *connection).await?;
+            }
+        }
+        Ok(answers)
+    }
+}

@@ -1,0 +1,88 @@
+//! What agents keep between events, in SQLite: one row a session, compare-and-set on its version.
+//!
+//! Called through [`Memory`], usually behind the cache.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use chrono::Utc;
+use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+
+use super::Store;
+use super::rows::{Stored, array, at, broken, count, json, rounds};
+use crate::domain::agent::AgentName;
+use crate::sqlite;
+use crate::sqlite::writer::Write;
+use crate::store::{Error, Memory, Remembered};
+
+const LOAD: &str = "select version, body from agent_states where agent_id = ?1 and session = ?2";
+
+/// The first version only where there is none, a later one only over the version that it was made from.
+const SAVE: &str = "\
+    insert into agent_states (agent_id, session, version, body, updated_at) \
+    select n.value ->> 0, n.value ->> 1, (n.value ->> 2) + 1, n.value ->> 3, n.value ->> 4 from json_each(?1) n \
+    where n.value ->> 2 = 0 or exists (select 1 from agent_states s where s.agent_id = n.value ->> 0 \
+                                       and s.session = n.value ->> 1 and s.version = n.value ->> 2) \
+    on conflict (agent_id, session) do update \
+    set version = excluded.version, body = excluded.body, updated_at = excluded.updated_at \
+    where version = excluded.version - 1 \
+    returning agent_id, session, version";
+
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[LOAD, SAVE];
+
+#[async_trait]
+impl Memory for Store {
+    async fn load(&self, agent: &AgentName, session: &str) -> Result<Option<Remembered>, Error> {
+        let row = sqlx::query(LOAD)
+            .bind(agent.as_str().to_owned())
+            .bind(session.to_owned())
+            .fetch_optional(self.database.readers())
+            .await?;
+        let read = |row: &SqliteRow| {
+            let row = Stored::new(row, "agent_states");
+            Ok(Remembered { version: row.number("version")?, body: row.get::<&str>("body")?.into() })
+        };
+        row.as_ref().map(read).transpose().map_err(|error| at(error, &format!("agent {agent}, session {session}")))
+    }
+
+    async fn save(&self, agent: &AgentName, session: &str, over: u64, body: &str) -> Result<u64, Error> {
+        let key = (agent.as_str().to_owned(), session.to_owned());
+        let row = json(&(&key.0, &key.1, count(over), body, Utc::now().timestamp_millis()))?;
+        self.write(Save { key, row }).await?.ok_or_else(|| {
+            Error::Conflict(format!("agent {agent}, session {session}: another version than {over} is there"))
+        })
+    }
+}
+
+/// One memory, ready for the writer.
+struct Save {
+    key: (String, String),
+    row: String,
+}
+
+#[async_trait]
+impl Write for Save {
+    /// The new version; `None` when it was made from another one than is there.
+    type Reply = Option<u64>;
+
+    async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<Self::Reply>, sqlite::Error> {
+        let mut answers = vec![None; batch.len()];
+        for round in rounds(batch, |save| save.key.clone()) {
+            let rows = array(round.iter().map(|place| batch[*place].row.as_str()));
+            let saved = sqlx::query(SAVE).bind(rows).fetch_all(&mut *connection).await?;
+            let mut saved: HashMap<(String, String), u64> =
+                saved.iter().map(version).collect::<Result<_, Error>>().map_err(broken)?;
+            for place in round {
+                answers[place] = saved.remove(&batch[place].key);
+            }
+        }
+        Ok(answers)
+    }
+}
+
+fn version(row: &SqliteRow) -> Result<((String, String), u64), Error> {
+    let row = Stored::new(row, "agent_states");
+    Ok(((row.get("agent_id")?, row.get("session")?), row.number("version")?))
+}

@@ -1,0 +1,218 @@
+//! The narrow rows of SQLite's store: who works on a step, under which epoch, and how it ends.
+//!
+//! Claiming and completing are compare-and-set on the epoch, for all rows of a batch in one statement; what a
+//! statement does not return was somebody else's. Called through [`Steps`].
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+
+use super::rows::{Stored, array, at, broken, count, hex, ids, json, rounds, status_of, stored_outcome, task_place};
+use super::{Store, tasks};
+use crate::domain::ids::{StepId, TaskId};
+use crate::domain::journal::FORMAT_VERSION;
+use crate::domain::step::{Epoch, Incarnation};
+use crate::sqlite;
+use crate::sqlite::writer::Write;
+use crate::store::{Claim, Completion, Error, Orphan, Steps};
+
+const ORPHANS: &str = "\
+    select t.id, t.agent_id, t.spec_digest, s.id as step_id, s.run_no, s.step_no, s.status, s.owner, s.epoch, \
+           s.attempts, s.claims \
+    from steps s cross join tasks t on t.id = s.task_id \
+    where s.status in ('running', 'waiting') and s.status = 'running' and s.owner < ?1 \
+    order by t.seq limit ?2";
+
+/// A journal that grew since the last claim is progress: the count of claims begins again.
+const CLAIM: &str = "\
+    update steps set epoch = steps.epoch + 1, owner = c.owner, claimed_seq = c.grown, \
+                     claims = case when c.grown > claimed_seq then 1 else claims + 1 end \
+    from (select unhex(value ->> 0) as id, value ->> 1 as seen, value ->> 2 as owner, \
+                 (select coalesce(max(seq) + 1, 0) from journal where step_id = unhex(value ->> 0)) as grown \
+          from json_each(?1)) c \
+    where steps.id = c.id and steps.epoch = c.seen and steps.status = 'running' \
+    returning id, task_id, epoch";
+
+/// The last entry has a place of its own after all others; else an append of a lost actor has come in between.
+const COMPLETE_STEPS: &str = "\
+    update steps set status = c.status \
+    from (select unhex(value ->> 0) as id, value ->> 1 as epoch, value ->> 2 as status, value ->> 3 as seq \
+          from json_each(?1)) c \
+    where steps.id = c.id and steps.epoch = c.epoch and steps.status = 'running' \
+      and not exists (select 1 from journal where step_id = c.id and seq >= c.seq) \
+    returning id";
+
+const COMPLETE_RESULTS: &str = "\
+    insert into execution_results (step_id, task_id, agent_id, execution_timestamp, status, input_tokens, \
+                                   output_tokens, cost_microusd, outcome, seq, version, kind, body) \
+    select unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
+           value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12 \
+    from json_each(?1)";
+
+const COMPLETE_OUTBOX: &str = "\
+    insert into outbox (task_id, step_id) select unhex(value ->> 4), unhex(value ->> 0) from json_each(?1)";
+
+/// Of these claims, the ones that hold.
+const HOLDING: &str = "\
+    select s.id from json_each(?1) c cross join steps s on s.id = unhex(c.value ->> 0) \
+    where s.epoch = c.value ->> 1 and s.status = 'running'";
+
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[ORPHANS, CLAIM, COMPLETE_STEPS, COMPLETE_RESULTS, COMPLETE_OUTBOX, HOLDING];
+
+#[async_trait]
+impl Steps for Store {
+    async fn orphans(&self, owner: Incarnation, limit: usize) -> Result<Vec<Orphan>, Error> {
+        let rows = sqlx::query(ORPHANS).bind(owner.0).bind(self.rows(limit)).fetch_all(self.database.readers()).await?;
+        let readable =
+            |row| orphan(row).inspect_err(|error| tracing::error!(%error, "a step cannot be taken up again"));
+        Ok(rows.iter().filter_map(|row| readable(row).ok()).collect())
+    }
+
+    async fn claim(&self, step: StepId, seen: Epoch, owner: Incarnation) -> Result<Option<Claim>, Error> {
+        self.write(Take { step, row: json(&(hex(step.0), seen.0, owner.0))? }).await
+    }
+
+    async fn complete(&self, completion: Completion) -> Result<(), Error> {
+        self.write(Complete::new(&completion)?).await?
+    }
+}
+
+fn orphan(row: &SqliteRow) -> Result<Orphan, Error> {
+    let stored = Stored::new(row, "tasks");
+    let task = TaskId(stored.id("id")?);
+    let read = || {
+        Ok(Orphan {
+            task,
+            agent: stored.agent()?,
+            spec_digest: stored.get("spec_digest")?,
+            step: tasks::step(row, task)?,
+        })
+    };
+    read().map_err(|error| at(error, &task_place(task)))
+}
+
+/// Takes a step over.
+struct Take {
+    step: StepId,
+    row: String,
+}
+
+#[async_trait]
+impl Write for Take {
+    type Reply = Option<Claim>;
+
+    async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<Self::Reply>, sqlite::Error> {
+        let mut answers = vec![None; batch.len()];
+        for round in rounds(batch, |take| take.step) {
+            let rows = array(round.iter().map(|place| batch[*place].row.as_str()));
+            let taken = sqlx::query(CLAIM).bind(rows).fetch_all(&mut *connection).await?;
+            let mut taken: HashMap<StepId, Claim> =
+                taken.iter().map(claim).collect::<Result<_, Error>>().map_err(broken)?;
+            for place in round {
+                answers[place] = taken.remove(&batch[place].step);
+            }
+        }
+        Ok(answers)
+    }
+}
+
+fn claim(row: &SqliteRow) -> Result<(StepId, Claim), Error> {
+    let row = Stored::new(row, "steps");
+    let (task, step) = (TaskId(row.id("task_id")?), StepId(row.id("id")?));
+    Ok((step, Claim { task, step, epoch: Epoch(row.get("epoch")?) }))
+}
+
+/// The end of a step, ready for the writer.
+struct Complete {
+    step: StepId,
+    /// The key, and what changes.
+    narrow: String,
+    /// The result.
+    wide: String,
+    seq: u32,
+}
+
+impl Complete {
+    fn new(completion: &Completion) -> Result<Self, Error> {
+        let Completion { claim, agent, entry, outcome, usage } = completion;
+        let (step, task) = (hex(claim.step.0), hex(claim.task.0));
+        let status = status_of(outcome).as_str();
+        let wide = json(&(
+            &step,
+            &task,
+            agent.as_str(),
+            entry.at.timestamp_millis(),
+            status,
+            count(usage.input_tokens),
+            count(usage.output_tokens),
+            count(usage.cost_microusd),
+            stored_outcome(outcome, entry)?,
+            entry.seq,
+            FORMAT_VERSION,
+            entry.act.kind(),
+            json(entry)?,
+        ))?;
+        let narrow = json(&(step, claim.epoch.0, status, entry.seq, task))?;
+        Ok(Self { step: claim.step, narrow, wide, seq: entry.seq })
+    }
+
+    fn refused(&self) -> Refused<'_> {
+        Refused { step: self.step, seq: self.seq, row: &self.narrow }
+    }
+}
+
+#[async_trait]
+impl Write for Complete {
+    type Reply = Result<(), Error>;
+
+    async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<Self::Reply>, sqlite::Error> {
+        let mut answers: Vec<Self::Reply> = vec![Ok(()); batch.len()];
+        for round in rounds(batch, |complete| complete.step) {
+            let narrow = array(round.iter().map(|place| batch[*place].narrow.as_str()));
+            let ended = ids(&sqlx::query(COMPLETE_STEPS).bind(narrow).fetch_all(&mut *connection).await?)?;
+            let (ended, refused): (Vec<usize>, Vec<usize>) =
+                round.into_iter().partition(|place| ended.contains(&batch[*place].step.0));
+            let refused: Vec<_> = refused.into_iter().map(|place| (place, batch[place].refused())).collect();
+            refuse(&refused, &mut answers, connection).await?;
+            if !ended.is_empty() {
+                let wide = array(ended.iter().map(|place| batch[*place].wide.as_str()));
+                sqlx::query(COMPLETE_RESULTS).bind(wide).execute(&mut *connection).await?;
+                let narrow = array(ended.iter().map(|place| batch[*place].narrow.as_str()));
+                sqlx::query(COMPLETE_OUTBOX).bind(narrow).execute(&mut *connection).await?;
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// Answers the writes of a round that were refused: the places of a batch with their row, which begins with the step and
+/// its epoch. Where the claim holds, it was the place in the journal that was taken; else the write is fenced.
+pub(super) async fn refuse(
+    refused: &[(usize, Refused<'_>)],
+    answers: &mut [Result<(), Error>],
+    connection: &mut SqliteConnection,
+) -> Result<(), sqlite::Error> {
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let rows = array(refused.iter().map(|(_, write)| write.row));
+    let holding = ids(&sqlx::query(HOLDING).bind(rows).fetch_all(connection).await?)?;
+    for (place, Refused { step, seq, .. }) in refused {
+        answers[*place] = Err(if holding.contains(&step.0) {
+            Error::Conflict(format!("place {seq} in the journal of step {step} is taken"))
+        } else {
+            Error::Fenced(*step)
+        });
+    }
+    Ok(())
+}
+
+/// A write that changed nothing.
+pub(super) struct Refused<'r> {
+    pub(super) step: StepId,
+    pub(super) seq: u32,
+    pub(super) row: &'r str,
+}

@@ -1,0 +1,253 @@
+//! Children: the part of an actor's state that makes it a supervisor.
+//!
+//! Any actor becomes a supervisor by holding a [`Children`], by passing two things on to it, and by looking at what
+//! comes back:
+//!
+//! ```text
+//!   pre_start               Children::new(&myself, path, tree, options, Msg::Child), then start(spec) one by one
+//!   handle(Msg::Child(t))   children.timer(t).await            a wait is over
+//!   handle_supervisor_evt   children.handle(event).await       ALWAYS override it: ractor's own stops the parent
+//!   post_stop               children.stop_all().await          ALWAYS: ractor would cut the children off
+//! ```
+//!
+//! What happens to one child, told by the [`ChildEvent`]s:
+//!
+//! ```text
+//!               start ok                exit that calls for a restart, or a failed start
+//!   Starting ───────────► Running ────────────────────► within budget ──► BackingOff ──(timer)──► Starting
+//!                            │                            over budget ──► Unavailable ──(reset, revive)──► Starting
+//!                            └── any other exit ──► Stopped (temporary: forgotten)
+//! ```
+//!
+//! - A supervisor never sleeps and does no I/O: every wait is a timer message to itself, and a timer of a former life
+//!   is told by its generation and ignored.
+//! - A failed start (an error, a panic or a time-out of `pre_start` or of the start function) emits no supervision
+//!   event in ractor; here it is charged to the budget like a crash. Nothing a child does reaches its supervisor as an
+//!   error, so nothing a child does can stop it.
+//! - **One for one**: a child's fall is its own affair. **Rest for one** (`order.rs`): those started after it stand on
+//!   it; they are brought down in reverse order, it is started again, then they are, in order.
+//! - Over budget nothing is escalated by itself; whoever embeds this sees [`ChildEvent::Unavailable`] and may stop.
+//! - When the supervisor itself dies, ractor kills the children, and dropping this takes them out of the tree.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{ActorCell, ActorId, ActorRef, Message, SupervisionEvent};
+
+pub use self::event::{ChildEvent, ChildTimer, ChildrenError};
+use self::life::{Child, Phase};
+use super::child::{ChildSpec, ChildView};
+use super::exit::Exit;
+use super::mailbox::{Mailbox, MailboxOptions};
+use super::tree::Tree;
+
+mod event;
+mod life;
+mod order;
+mod stopping;
+
+/// Whom a child's fall takes along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Strategy {
+    /// Nobody.
+    #[default]
+    OneForOne,
+    /// Those that were started after it.
+    RestForOne,
+}
+
+/// The ends of a supervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChildrenOptions {
+    /// Whom a child's fall takes along.
+    pub strategy: Strategy,
+    /// Children at a time; one more is refused.
+    pub limit: usize,
+    /// How long [`Children::stop_all`] waits for a killed child that does not reach an await.
+    pub kill_wait: Duration,
+}
+
+impl Default for ChildrenOptions {
+    fn default() -> Self {
+        Self { strategy: Strategy::default(), limit: 100_000, kill_wait: Duration::from_secs(5) }
+    }
+}
+
+/// The supervised children of one actor.
+pub struct Children {
+    path: Arc<str>,
+    supervisor: ActorCell,
+    tree: Tree,
+    options: ChildrenOptions,
+    wake: Arc<dyn Fn(Duration, ChildTimer) + Send + Sync>,
+    /// By place, which is the order of starting.
+    places: BTreeMap<u64, Child>,
+    by_id: HashMap<String, u64>,
+    by_actor: HashMap<ActorId, u64>,
+    next_place: u64,
+    closing: bool,
+}
+
+impl Children {
+    /// No children yet. `message` makes the supervisor's own message of a timer, usually a variant: `Msg::Child`.
+    pub fn new<M: Message>(
+        supervisor: &ActorRef<M>,
+        path: impl Into<Arc<str>>,
+        tree: Tree,
+        options: ChildrenOptions,
+        message: impl Fn(ChildTimer) -> M + Clone + Send + Sync + 'static,
+    ) -> Self {
+        let myself = supervisor.clone();
+        let wake = move |after: Duration, timer: ChildTimer| {
+            let message = message.clone();
+            // Its tokio task ends by itself: after the wait, which is bounded, whether anybody is left to tell or not.
+            drop(myself.send_after(after, move || message(timer)));
+        };
+        Self {
+            path: path.into(),
+            supervisor: supervisor.get_cell(),
+            tree,
+            options,
+            wake: Arc::new(wake),
+            places: BTreeMap::new(),
+            by_id: HashMap::new(),
+            by_actor: HashMap::new(),
+            next_place: 0,
+            closing: false,
+        }
+    }
+
+    /// Takes a child in and starts it, waiting for its `pre_start`. A failed start is no error here but the first
+    /// failure of the child. Under [`Strategy::RestForOne`] it waits (no event) while an earlier one is down.
+    pub async fn start(&mut self, spec: ChildSpec) -> Result<Vec<ChildEvent>, ChildrenError> {
+        self.admit(&spec)?;
+        let place = self.next_place;
+        self.next_place += 1;
+        let entry = self.tree.insert(format!("{}/{}", self.path, spec.id), spec.kind);
+        self.by_id.insert(spec.id.clone(), place);
+        self.places.insert(place, Child::new(spec, entry));
+        Ok(self.settle(place).await)
+    }
+
+    /// Takes in what ractor reports. An event about another actor comes back as one [`ChildEvent::NotMine`]; an actor
+    /// that holds several of these, or links actors of its own, asks [`Children::owns`] first.
+    pub async fn handle(&mut self, event: SupervisionEvent) -> Vec<ChildEvent> {
+        if !self.owns(&event) {
+            return vec![ChildEvent::NotMine];
+        }
+        let ended = Exit::of(&event).and_then(|(cell, exit)| Some((self.by_actor.remove(&cell.get_id())?, exit)));
+        // It holds the state of the former life, whose own children leave the tree with it.
+        drop(event);
+        let Some((place, exit)) = ended else {
+            return Vec::new();
+        };
+        let mut events: Vec<ChildEvent> = self.ended(place, &exit).into_iter().collect();
+        events.extend(self.settle(place).await);
+        events
+    }
+
+    /// Whether an event is about the present life of a child here.
+    #[must_use]
+    pub fn owns(&self, event: &SupervisionEvent) -> bool {
+        event.actor_id().is_some_and(|id| self.by_actor.contains_key(&id))
+    }
+
+    /// A wait is over: performs the restart that is due, or kills what did not drain in time.
+    pub async fn timer(&mut self, timer: ChildTimer) -> Vec<ChildEvent> {
+        let Some(place) = self.by_id.get(&timer.id).copied().filter(|_| timer.parent == self.path) else {
+            return Vec::new();
+        };
+        let Some(child) = self.places.get_mut(&place).filter(|child| child.generation == timer.generation) else {
+            return Vec::new();
+        };
+        match child.phase {
+            Phase::BackingOff { .. } => child.wait_for_turn(),
+            Phase::Unavailable { .. } => {
+                child.forgive();
+                child.wait_for_turn();
+            }
+            Phase::Stopping(_) => child.cell.iter().for_each(ActorCell::kill),
+            Phase::Waiting | Phase::Running | Phase::Stopped { .. } => {}
+        }
+        self.settle(place).await
+    }
+
+    /// What an operator's reset does: the budget is whole again, and a child that is down is started at once. A
+    /// running child goes on undisturbed.
+    pub async fn reset(&mut self, id: &str) -> Result<Vec<ChildEvent>, ChildrenError> {
+        let place = self.place(id)?;
+        if let Some(child) = self.places.get_mut(&place) {
+            child.forgive();
+            if matches!(child.phase, Phase::BackingOff { .. } | Phase::Unavailable { .. } | Phase::Stopped { .. }) {
+                child.wait_for_turn();
+            }
+        }
+        Ok(self.settle(place).await)
+    }
+
+    /// The actor of a child, while it runs.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<ActorCell> {
+        self.running(id).and_then(|child| child.cell.clone())
+    }
+
+    /// The bounded way to a child's present life, while it runs and if `M` is what it takes.
+    #[must_use]
+    pub fn mailbox<M: Message>(&self, id: &str, options: MailboxOptions) -> Option<Mailbox<M>> {
+        let child = self.running(id)?;
+        let cell = child.cell.clone().filter(|cell| cell.is_message_type_of::<M>() == Some(true))?;
+        Some(Mailbox::new(ActorRef::from(cell), child.depth.clone(), options))
+    }
+
+    /// All children in the order of starting.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<ChildView> {
+        self.places.values().map(Child::view).collect()
+    }
+
+    /// The supervisor's path.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// How many there are, dead ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    fn admit(&self, spec: &ChildSpec) -> Result<(), ChildrenError> {
+        let parent = Arc::clone(&self.path);
+        if self.closing {
+            return Err(ChildrenError::Closing(parent));
+        }
+        if !spec.has_good_id() {
+            return Err(ChildrenError::BadId(spec.id.clone()));
+        }
+        if self.by_id.contains_key(&spec.id) {
+            return Err(ChildrenError::Duplicate { parent, id: spec.id.clone() });
+        }
+        if self.places.len() >= self.options.limit {
+            return Err(ChildrenError::Full { parent, limit: self.options.limit });
+        }
+        Ok(())
+    }
+
+    fn place(&self, id: &str) -> Result<u64, ChildrenError> {
+        let unknown = || ChildrenError::Unknown { parent: Arc::clone(&self.path), id: id.to_owned() };
+        self.by_id.get(id).copied().ok_or_else(unknown)
+    }
+
+    fn running(&self, id: &str) -> Option<&Child> {
+        let place = self.by_id.get(id)?;
+        self.places.get(place).filter(|child| child.phase == Phase::Running)
+    }
+}

@@ -1,0 +1,113 @@
+//! How an actor ended, and which endings call for a restart.
+//!
+//! ractor reports an end in three shapes: "failed" (a panic or an `Err` from a handler, alike), "terminated" with the
+//! reason `killed`, and "terminated" otherwise. [`Exit::of`] reads them once, so that nobody else compares reason texts.
+
+use std::fmt;
+
+use ractor::{ActorCell, SupervisionEvent};
+
+use super::child::Restart;
+
+/// Longest text of a cause that is kept or shown, in characters.
+pub const CAUSE_CHARS_MAX: usize = 500;
+
+/// What ractor gives as the reason of a kill.
+const KILLED: &str = "killed";
+/// What ractor gives as the reason when the actor's tokio task was aborted.
+const ABORTED: &str = "actor_task_cancelled";
+
+/// How an actor ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exit {
+    /// It stopped or drained, by its own will or because it was asked to.
+    Normal {
+        /// What whoever stopped it said.
+        reason: Option<String>,
+    },
+    /// It was cut off at an await.
+    Killed,
+    /// A panic or an error in a handler.
+    Failed {
+        /// The text of the panic or the error, at most [`CAUSE_CHARS_MAX`] characters.
+        cause: String,
+    },
+}
+
+impl Exit {
+    /// Which actor ended how, if the event is about an end.
+    #[must_use]
+    pub fn of(event: &SupervisionEvent) -> Option<(&ActorCell, Self)> {
+        match event {
+            SupervisionEvent::ActorFailed(cell, error) => {
+                Some((cell, Self::Failed { cause: clip(&error.to_string(), CAUSE_CHARS_MAX) }))
+            }
+            SupervisionEvent::ActorTerminated(cell, _, reason) => match reason.as_deref() {
+                Some(KILLED | ABORTED) => Some((cell, Self::Killed)),
+                reason => Some((cell, Self::Normal { reason: reason.map(|text| clip(text, CAUSE_CHARS_MAX)) })),
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether a child of this kind is started again after this end.
+    #[must_use]
+    pub const fn calls_for(&self, restart: Restart) -> bool {
+        match (restart, self) {
+            (Restart::Permanent, _) | (Restart::Transient, Self::Killed | Self::Failed { .. }) => true,
+            (Restart::Transient, Self::Normal { .. }) | (Restart::Temporary, _) => false,
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Normal { reason: None } => f.write_str("ended"),
+            Self::Normal { reason: Some(reason) } => write!(f, "ended: {reason}"),
+            Self::Killed => f.write_str("killed"),
+            Self::Failed { cause } => f.write_str(cause),
+        }
+    }
+}
+
+/// The first `max` characters of a text; a cut one ends in `…`.
+pub(super) fn clip(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(max.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_endings_call_for_a_restart() {
+        let normal = Exit::Normal { reason: None };
+        let failed = Exit::Failed { cause: "x".into() };
+        for (restart, on_normal, on_crash) in
+            [(Restart::Permanent, true, true), (Restart::Transient, false, true), (Restart::Temporary, false, false)]
+        {
+            assert_eq!(normal.calls_for(restart), on_normal, "{restart:?}, normal");
+            assert_eq!(Exit::Killed.calls_for(restart), on_crash, "{restart:?}, killed");
+            assert_eq!(failed.calls_for(restart), on_crash, "{restart:?}, failed");
+        }
+    }
+
+    #[test]
+    fn a_cause_is_cut_at_a_character() {
+        let long = "ß".repeat(CAUSE_CHARS_MAX + 1);
+        let cut = clip(&long, CAUSE_CHARS_MAX);
+        assert_eq!(cut.chars().count(), CAUSE_CHARS_MAX);
+        assert!(cut.ends_with("ß…"));
+        assert_eq!(clip(&long[2..], CAUSE_CHARS_MAX), &long[2..], "exactly as long as allowed");
+    }
+
+    #[test]
+    fn an_exit_reads_well() {
+        assert_eq!(Exit::Normal { reason: Some("Drained".into()) }.to_string(), "ended: Drained");
+        assert_eq!(Exit::Killed.to_string(), "killed");
+    }
+}
