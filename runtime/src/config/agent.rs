@@ -49,7 +49,7 @@ struct Reading {
 impl Reading {
     fn of(path: &str, text: &str, limits: &Agents) -> Self {
         let path: Arc<str> = path.into();
-        let budget = YamlBudget { bytes_max: limits.file_bytes_max, ..YamlBudget::default() };
+        let budget = YamlBudget { bytes: limits.file_bytes_max, ..YamlBudget::default() };
         let root = match parse(&path, text, &budget) {
             Ok(root) => root,
             Err(problem) => return Self { name: None, team: Vec::new(), spec: Err(vec![problem]) },

@@ -70,13 +70,11 @@ fn check_one_of(node: &Node, table: &Table, what: &str, problems: &mut Vec<Probl
 
 fn unknown_key(key: &str, nearest: Option<&str>, table: &Table, what: &str) -> String {
     let key_text = short(key);
-    match nearest {
-        Some(known) => format!("unknown key {key_text:?} in {what}; did you mean {known:?}?"),
-        None => {
-            let known = table.names().collect::<Vec<_>>().join(", ");
-            format!("unknown key {key_text:?} in {what}; known are {known}")
-        }
+    if let Some(known) = nearest {
+        return format!("unknown key {key_text:?} in {what}; did you mean {known:?}?");
     }
+    let known = table.names().collect::<Vec<_>>().join(", ");
+    format!("unknown key {key_text:?} in {what}; known are {known}")
 }
 
 /// One value. `what` is the key that it stands at.
@@ -114,10 +112,6 @@ fn check_count(node: &Node, count: usize, max: usize, what: &str, problems: &mut
 fn check_scalar(node: &Node, kind: &Kind, what: &str) -> Option<Problem> {
     let bad = |hint: &str| Some(wrong(node, kind, what, hint));
     match kind {
-        Kind::Truth => match node.truth() {
-            Some(_) => None,
-            None => bad(""),
-        },
         Kind::Whole(min, max) => match node.whole() {
             Some(number) if (*min..=*max).contains(&number) => None,
             _ => bad(&format!("write {min} to {max}")),
@@ -188,7 +182,7 @@ mod tests {
 
     const INNER: Table = Table {
         keys: &[
-            Key { name: "a", doc: "", kind: Kind::Truth, need: Need::Optional },
+            Key { name: "a", doc: "", kind: Kind::Whole(0, 1), need: Need::Optional },
             Key { name: "b", doc: "", kind: Kind::Secret(&SOME_TEXT), need: Need::Optional },
         ],
         one_of: &["a", "b"],
@@ -202,7 +196,7 @@ mod tests {
             Key {
                 name: "wait",
                 doc: "",
-                kind: Kind::Duration(Duration::from_secs(1), Duration::from_secs(60)),
+                kind: Kind::Duration(Duration::from_secs(1), Duration::from_mins(1)),
                 need: Need::Optional,
             },
             Key { name: "size", doc: "", kind: Kind::Size(1, 1024), need: Need::Optional },
@@ -220,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_good_file_passes() {
-        let text = "name: x\ncount: 9\nmode: slow\ncost: 0.5\nwait: 60s\nsize: 1 KiB\ninner: [{a: true}, {b: x}]\n";
+        let text = "name: x\ncount: 9\nmode: slow\ncost: 0.5\nwait: 60s\nsize: 1 KiB\ninner: [{a: 1}, {b: x}]\n";
         assert_eq!(problems(text), Vec::<String>::new());
         assert_eq!(problems("name: x\ncount:\ninner: ~\n"), Vec::<String>::new());
     }
@@ -228,7 +222,7 @@ mod tests {
     #[test]
     fn all_that_is_wrong_comes_at_once() {
         let text =
-            "nmae: x\ncount: 10\nmode: fats\ncost: 2\nwait: 60\nsize: 1 MB\ninner: [{a: yes}, {}, {a: true, b: 1}]\n";
+            "nmae: x\ncount: 10\nmode: fats\ncost: 2\nwait: 60\nsize: 1 MB\ninner: [{a: yes}, {}, {a: 1, b: 1}]\n";
         assert_eq!(
             problems(text),
             [
@@ -239,10 +233,10 @@ mod tests {
                 "f:5:7: wait: expected a duration such as 500ms, 60s or 5m, found the number 60; the unit is missing: write 60s or 60ms",
                 "f:6:7: size: expected a size such as 64 KiB, found \"1 MB\"; the units are B, KiB, MiB and GiB",
                 "f:7:8: inner: 3 entries, at most 2 are read; remove some",
-                "f:7:13: a: expected true or false, found \"yes\"",
+                "f:7:13: a: expected a whole number, found \"yes\"; write 0 to 1",
                 "f:7:19: inner: expected one of the keys a, b; add one",
-                "f:7:36: b: expected a text, found a number; write it in quotes",
-                "f:7:33: inner: only one of a, b may be there; remove \"b\" or \"a\"",
+                "f:7:33: b: expected a text, found a number; write it in quotes",
+                "f:7:30: inner: only one of a, b may be there; remove \"b\" or \"a\"",
             ]
         );
     }
@@ -260,7 +254,7 @@ mod tests {
         assert_eq!(problems("count: 1\n"), ["f:1:1: the key \"name\" is missing in the file; add `name:` (who)"]);
         assert_eq!(
             problems("name: x\ninner: [{a: ~}]\n"),
-            ["f:2:10: a: expected true or false, found nothing; write a value"]
+            ["f:2:10: a: expected a whole number, found nothing; write a value"]
         );
         assert_eq!(problems("name:\n"), ["f:1:1: name: expected a text, found nothing; write a value"]);
     }

@@ -106,15 +106,6 @@ impl Node {
         if let Value::Text(text) | Value::Loose(text) = &self.value { Some(text) } else { None }
     }
 
-    /// A truth.
-    pub(crate) fn truth(&self) -> Option<bool> {
-        match &self.value {
-            Value::Bool(truth) => Some(*truth),
-            Value::Loose(text) => text.parse().ok(),
-            _ => None,
-        }
-    }
-
     /// A whole number that is not negative and fits.
     pub(crate) fn whole(&self) -> Option<u64> {
         match &self.value {

@@ -85,7 +85,7 @@ section! {
         replies: Replies = Replies::default(), Kind::Table(&Replies::TABLE);
         /// Time that running steps have to reach a safe point when the node is told to stop.
         drain_timeout: Duration = Duration::from_secs(30),
-            Kind::Duration(Duration::ZERO, Duration::from_secs(3_600));
+            Kind::Duration(Duration::ZERO, Duration::from_hours(1));
     }
 }
 
@@ -161,12 +161,11 @@ fn resolve(node: &mut Node, kind: &Kind, sources: &Sources, problems: &mut Vec<P
             Ok(names) => {
                 let mut resolved = text.clone();
                 for name in names {
-                    match sources.variable(name) {
-                        Some(value) => resolved = resolved.replace(&format!("${{{name}}}"), value),
-                        None => {
-                            let message = format!("{name} is not set; set it in the environment or in .env");
-                            problems.push(node.at.problem(message));
-                        }
+                    if let Some(value) = sources.variable(name) {
+                        resolved = resolved.replace(&format!("${{{name}}}"), value);
+                    } else {
+                        let message = format!("{name} is not set; set it in the environment or in .env");
+                        problems.push(node.at.problem(message));
                     }
                 }
                 *text = resolved;

@@ -15,7 +15,8 @@ pub(crate) fn names(text: &str) -> Result<Vec<&str>, String> {
         let Some((name, tail)) = after.split_once('}') else {
             return Err("a `${` is not closed; write ${NAME}".to_owned());
         };
-        if !is_name(name) && !name.strip_prefix("file:").is_some_and(|path| !path.is_empty()) {
+        let is_file = name.strip_prefix("file:").is_some_and(|path| !path.is_empty());
+        if !is_file && !is_name(name) {
             return Err("a reference is ${NAME}, with letters, digits and _ in the name, or ${file:/path}".to_owned());
         }
         names.push(name);

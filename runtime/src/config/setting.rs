@@ -28,16 +28,6 @@ pub(crate) fn value<T: Setting>(mapping: &Node, key: &str) -> Option<T> {
     mapping.get(key).and_then(T::read)
 }
 
-impl Setting for bool {
-    fn read(node: &Node) -> Option<Self> {
-        node.truth()
-    }
-
-    fn yaml(&self, _: &Kind) -> Option<String> {
-        Some(self.to_string())
-    }
-}
-
 impl Setting for u64 {
     fn read(node: &Node) -> Option<Self> {
         node.whole().or_else(|| measure::size(&node.amount()?).ok())

@@ -34,7 +34,6 @@ pub(crate) enum Need {
 /// What a value may be.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
-    Truth,
     /// A whole number within bounds, both included.
     Whole(u64, u64),
     /// US dollars up to a maximum, in millionths.
@@ -92,7 +91,6 @@ impl Kind {
     /// What is expected, for a message: `a duration such as 60s`.
     pub(crate) fn expected(&self) -> String {
         match self {
-            Self::Truth => "true or false".to_owned(),
             Self::Whole(..) => "a whole number".to_owned(),
             Self::Usd(_) => "an amount in US dollars such as 0.50".to_owned(),
             Self::Duration(..) => "a duration such as 500ms, 60s or 5m".to_owned(),

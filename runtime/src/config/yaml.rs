@@ -14,30 +14,24 @@ use serde_saphyr::granit_parser::{Event, Marker, Parser, ScalarStyle, Span, Stru
 use super::located::{Entry, Node, Value, short};
 use super::problem::{At, Place, Problem};
 
-/// What a file may cost.
+/// What a file may cost at most.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct YamlBudget {
     /// Bytes of the file.
-    pub(crate) bytes_max: usize,
+    pub(crate) bytes: usize,
     /// Collections inside one another.
-    pub(crate) depth_max: usize,
+    pub(crate) depth: usize,
     /// Keys and values, aliases written out.
-    pub(crate) nodes_max: usize,
+    pub(crate) nodes: usize,
     /// Uses of anchors.
-    pub(crate) aliases_max: usize,
+    pub(crate) aliases: usize,
     /// Bytes of text, aliases written out.
-    pub(crate) text_bytes_max: usize,
+    pub(crate) text_bytes: usize,
 }
 
 impl Default for YamlBudget {
     fn default() -> Self {
-        Self {
-            bytes_max: 1024 * 1024,
-            depth_max: 32,
-            nodes_max: 20_000,
-            aliases_max: 100,
-            text_bytes_max: 4 * 1024 * 1024,
-        }
+        Self { bytes: 1024 * 1024, depth: 32, nodes: 20_000, aliases: 100, text_bytes: 4 * 1024 * 1024 }
     }
 }
 
@@ -45,14 +39,14 @@ impl Default for YamlBudget {
 ///
 /// A syntax error ends the reading, so there is one problem at most.
 pub(crate) fn parse(path: &Arc<str>, text: &str, budget: &YamlBudget) -> Result<Node, Problem> {
-    if text.len() > budget.bytes_max {
-        let message = format!("the file has {} bytes, at most {} are read; split it", text.len(), budget.bytes_max);
+    if text.len() > budget.bytes {
+        let message = format!("the file has {} bytes, at most {} are read; split it", text.len(), budget.bytes);
         return Err(At::named(Arc::clone(path)).problem(message));
     }
     // Above ours, because the scanner reads ahead and our own message is the clearer one.
     let mut parser_options = options! {
-        flow_nesting_limit: budget.depth_max * 2,
-        block_nesting_limit: budget.depth_max * 2,
+        flow_nesting_limit: budget.depth * 2,
+        block_nesting_limit: budget.depth * 2,
         disallow_directives: true,
     };
     parser_options.set_emit_comments(false);
@@ -145,8 +139,8 @@ impl Builder<'_> {
     }
 
     fn open(&mut self, at: At, style: StructureStyle, anchor: usize, kind: OpenKind) -> Result<(), Problem> {
-        if self.open.len() >= self.budget.depth_max {
-            return Err(at.problem(format!("nested more than {} deep; flatten it", self.budget.depth_max)));
+        if self.open.len() >= self.budget.depth {
+            return Err(at.problem(format!("nested more than {} deep; flatten it", self.budget.depth)));
         }
         let before = self.cost();
         self.spend(&at, Cost { nodes: 1, text_bytes: 0 })?;
@@ -165,8 +159,8 @@ impl Builder<'_> {
 
     fn alias(&mut self, at: &At, anchor: usize) -> Result<(), Problem> {
         self.aliases += 1;
-        if self.aliases > self.budget.aliases_max {
-            return Err(at.problem(format!("more than {} aliases; write the values out", self.budget.aliases_max)));
+        if self.aliases > self.budget.aliases {
+            return Err(at.problem(format!("more than {} aliases; write the values out", self.budget.aliases)));
         }
         let Some((node, cost)) = self.anchors.get(&anchor).cloned() else {
             return Err(at.problem("this alias stands inside the value that it names; write the value out"));
@@ -209,11 +203,11 @@ impl Builder<'_> {
     fn spend(&mut self, at: &At, cost: Cost) -> Result<(), Problem> {
         self.nodes += cost.nodes;
         self.text_bytes += cost.text_bytes;
-        if self.nodes > self.budget.nodes_max {
-            return Err(at.problem(format!("more than {} keys and values, aliases counted", self.budget.nodes_max)));
+        if self.nodes > self.budget.nodes {
+            return Err(at.problem(format!("more than {} keys and values, aliases counted", self.budget.nodes)));
         }
-        if self.text_bytes > self.budget.text_bytes_max {
-            let max = self.budget.text_bytes_max;
+        if self.text_bytes > self.budget.text_bytes {
+            let max = self.budget.text_bytes;
             return Err(at.problem(format!("more than {max} bytes of text, aliases counted")));
         }
         Ok(())
@@ -327,7 +321,7 @@ mod tests {
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..10 {
             let uses = vec![format!("*a{}", level - 1); 9].join(", ");
-            bomb.push_str(&format!("a{level}: &a{level} [{uses}]\n"));
+            bomb += &format!("a{level}: &a{level} [{uses}]\n");
         }
         let problem = read(&bomb).err().unwrap();
         assert!(problem.message.contains("aliases"), "{problem}");
@@ -340,8 +334,8 @@ mod tests {
     fn depth_and_size_are_bounded() {
         assert_eq!(place_of(&format!("{}{}", "[".repeat(40), "]".repeat(40))), (1, 33));
         assert_eq!(place_of(&format!("{}{}", "[".repeat(5_000), "]".repeat(5_000))), (1, 65));
-        let block: String = (0..1_000).map(|level| format!("{}a:\n", " ".repeat(level))).collect();
-        assert_eq!(place_of(&block), (33, 33));
+        let block: Vec<String> = (0..1_000).map(|level| " ".repeat(level) + "a:").collect();
+        assert_eq!(place_of(&block.join("\n")), (33, 33));
         let big = "#".repeat(1024 * 1024 + 1);
         assert!(read(&big).err().unwrap().message.contains("at most 1048576"));
         let many = "- x\n".repeat(20_001);

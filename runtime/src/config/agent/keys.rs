@@ -9,7 +9,7 @@ use super::super::table::{ANY_TEXT, Key, Kind, Need, SOME_TEXT, Table};
 use super::formats;
 
 /// Time limit of one model call.
-pub(super) const MODEL_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const MODEL_TIMEOUT: Duration = Duration::from_mins(1);
 /// Tokens of one answer.
 pub(super) const OUTPUT_TOKENS: u32 = 1024;
 /// Model calls in one attempt.
@@ -17,19 +17,19 @@ pub(super) const TURNS: u32 = 12;
 /// Tokens of a step.
 pub(super) const TOKENS: u64 = 50_000;
 /// Time limit of a step.
-pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(300);
+pub(super) const STEP_TIMEOUT: Duration = Duration::from_mins(5);
 /// Attempts after the first.
 pub(super) const RETRIES: u32 = 2;
 /// Restarts of an instance …
 pub(super) const RESTARTS: u32 = 3;
 /// … within this time.
-pub(super) const RESTART_WINDOW: Duration = Duration::from_secs(60);
+pub(super) const RESTART_WINDOW: Duration = Duration::from_mins(1);
 
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3_600);
-const DAY: Duration = Duration::from_secs(86_400);
-const WEEK: Duration = Duration::from_secs(7 * 86_400);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+const WEEK: Duration = Duration::from_hours(7 * 24);
 const MILLION_USD: u64 = 1_000_000 * 1_000_000;
 
 const fn key(name: &'static str, kind: Kind, need: Need, doc: &'static str) -> Key {
@@ -257,7 +257,7 @@ const SCHEDULE: Table = Table {
         key("cron", Kind::Text(&formats::CRON), Need::Optional, "When to run: minute hour day month weekday."),
         key(
             "every",
-            Kind::Duration(SECOND, Duration::from_secs(366 * 86_400)),
+            Kind::Duration(SECOND, Duration::from_hours(366 * 24)),
             Need::Optional,
             "Run at this distance instead.",
         ),

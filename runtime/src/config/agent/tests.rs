@@ -39,7 +39,7 @@ fn the_spec_of_the_contract_loads_whole() {
     assert_eq!((spec.execution_mode, spec.runs_as), (ExecutionMode::Autonomous, ExecutionMode::Autonomous));
     assert_eq!(spec.models.len(), 2);
     assert_eq!(spec.models[0].api_key.as_deref(), Some("${ANTHROPIC_API_KEY}"));
-    assert_eq!(spec.models[0].timeout, Duration::from_secs(60));
+    assert_eq!(spec.models[0].timeout, Duration::from_mins(1));
     assert_eq!((spec.models[1].provider, spec.models[1].model.as_str()), (ProviderKind::Openai, "gpt-5-mini"));
     assert_eq!(spec.instructions, "You answer research questions.\n");
     assert_eq!(spec.tools.len(), 3);
@@ -47,8 +47,8 @@ fn the_spec_of_the_contract_loads_whole() {
     assert_eq!(spec.tools[2], ToolSpec::Mcp { name: "crm".to_owned(), config: crm });
     assert_eq!((spec.rule_for("crm.delete_all", false), spec.rule_for("git.push", false)), (Rule::Deny, Rule::Ask));
     assert_eq!((spec.limits.cost_microusd, spec.limits.daily_cost_microusd), (Some(500_000), Some(20_000_000)));
-    assert_eq!((spec.limits.turns, spec.limits.timeout), (12, Duration::from_secs(300)));
-    assert_eq!((spec.restart.max, spec.restart.window), (3, Duration::from_secs(60)));
+    assert_eq!((spec.limits.turns, spec.limits.timeout), (12, Duration::from_mins(5)));
+    assert_eq!((spec.restart.max, spec.restart.window), (3, Duration::from_mins(1)));
     assert_eq!(spec.team.len(), 2);
     assert_eq!(spec.extra["schedule"]["cron"], "0 9 * * 1-5");
     assert_eq!(spec.extra["memory"]["window"], 40);
@@ -239,4 +239,39 @@ fn missing_secrets_are_named_once_and_only_when_needed() {
     let example = read(&example).unwrap();
     assert_eq!(secret_names(&example), ["ANTHROPIC_API_KEY", "OPENAI_API_KEY"]);
     assert_eq!(missing_secrets(&example, &|_| false), Vec::<String>::new());
+}
+
+#[test]
+fn the_examples_load_and_answer_without_a_key() {
+    let loaded = load_agents(&folder("../config/agents"), &Agents::default());
+    assert_eq!(loaded.errors, []);
+    let modes: Vec<(&str, ExecutionMode)> =
+        loaded.agents.iter().map(|(spec, _)| (spec.name.as_str(), spec.execution_mode)).collect();
+    assert_eq!(
+        modes,
+        [
+            ("example-autonomous", ExecutionMode::Autonomous),
+            ("example-collaborative", ExecutionMode::Collaborative),
+            ("example-continuous", ExecutionMode::Continuous),
+            ("example-scheduled", ExecutionMode::Scheduled),
+        ]
+    );
+    for (spec, path) in &loaded.agents {
+        assert_eq!(path.file_stem().unwrap().to_str(), Some(spec.name.as_str()));
+        let last = spec.models.last().unwrap();
+        assert_eq!(last.provider, ProviderKind::Scripted);
+        assert!(last.script.last().is_some_and(|rule| rule.when.is_none() && rule.times.is_none()), "{}", spec.name);
+        assert!(missing_secrets(spec, &|_| false).is_empty());
+    }
+
+    // The rule that answers, as the scripted model chooses it.
+    let script = &loaded.agents[0].0.models.last().unwrap().script;
+    let answer = |message: &str| {
+        let matches = |when: &String| regex::Regex::new(when).unwrap().is_match(message);
+        &script.iter().find(|rule| rule.when.as_ref().is_none_or(matches)).unwrap().then
+    };
+    assert!(matches!(answer("What time is it?"), ScriptAct::Tool { name, .. } if name == "clock"));
+    assert!(matches!(answer("{\"utc\": \"2026-11-23T10:00:00Z\"}"), ScriptAct::Reply(text) if text == "It is {1}."));
+    assert!(matches!(answer("Hello there"), ScriptAct::Reply(text) if text.starts_with("Hello!")));
+    assert!(matches!(answer("anything"), ScriptAct::Reply(text) if text.contains("{input}")));
 }

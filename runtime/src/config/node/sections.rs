@@ -16,7 +16,7 @@ use super::section::section;
 use crate::config::table::{Kind, SOME_TEXT};
 
 const SECOND: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 const MIB: usize = 1024 * 1024;
 
 /// A count from 1 up.
@@ -95,7 +95,7 @@ section! {
         app_token: Option<SecretString> = None, Kind::Secret(&formats::TOKEN);
         /// Where the Web API answers; another address for tests and gateways.
         api_base: String = "https://slack.com/api/".to_owned(), Kind::Text(&formats::URL);
-        /// Hosts that a response_url may have.
+        /// Hosts that a `response_url` may have.
         response_hosts: Vec<String> = vec!["hooks.slack.com".to_owned(), "hooks.slack-gov.com".to_owned()],
             Kind::List(&Kind::Text(&formats::RESPONSE_HOST), 32);
     }
@@ -104,7 +104,7 @@ section! {
 section! {
     /// Log lines.
     pub struct Log {
-        /// What is logged, as in RUST_LOG: info, or info,troupe_runtime::bus=debug.
+        /// What is logged, as in `RUST_LOG`: `info`, or `info,troupe_runtime::bus=debug`.
         filter: String = "info".to_owned(), Kind::Text(&SOME_TEXT);
         /// json, pretty, or auto: pretty on a terminal.
         format: String = "auto".to_owned(), Kind::Choice(&["auto", "json", "pretty"]);
@@ -175,7 +175,7 @@ section! {
         /// Longest wait between tries.
         backoff_max: Duration = Duration::from_secs(10), TIME;
         /// Longest wait that a provider may ask for; beyond it the next model is asked.
-        retry_after_max: Duration = Duration::from_secs(60), TIME;
+        retry_after_max: Duration = Duration::from_mins(1), TIME;
         /// Time to connect.
         connect_timeout: Duration = Duration::from_secs(5), TIME;
         /// Size of one answer.
@@ -186,7 +186,7 @@ section! {
 }
 
 section! {
-    /// The http_get tool.
+    /// The `http_get` tool.
     pub struct HttpGet {
         /// Time for the whole answer.
         timeout: Duration = Duration::from_secs(10), TIME;
@@ -200,9 +200,9 @@ section! {
 section! {
     /// Built-in tools.
     pub struct Tools {
-        /// Longest time that the wait tool waits.
-        wait_max: Duration = Duration::from_secs(3_600), TIME;
-        /// Limits of http_get.
+        /// Longest time that the `wait` tool waits.
+        wait_max: Duration = Duration::from_hours(1), TIME;
+        /// Limits of `http_get`.
         http_get: HttpGet = HttpGet::default(), Kind::Table(&HttpGet::TABLE);
     }
 }
@@ -213,11 +213,11 @@ section! {
         /// Wait before the first restart; doubles, with jitter.
         backoff_base: Duration = Duration::from_millis(500), TIME;
         /// Longest wait between restarts.
-        backoff_max: Duration = Duration::from_secs(60), TIME;
+        backoff_max: Duration = Duration::from_mins(1), TIME;
         /// Distance between two questions whether an actor still answers.
         ping_interval: Duration = Duration::from_secs(10), TIME;
         /// Silence after which an actor is killed and restarted.
-        unresponsive_after: Duration = Duration::from_secs(60), TIME;
+        unresponsive_after: Duration = Duration::from_mins(1), TIME;
     }
 }
 
@@ -233,6 +233,6 @@ section! {
         /// Wait before the second try; doubles, with jitter.
         backoff_base: Duration = SECOND, TIME;
         /// Longest wait between tries.
-        backoff_max: Duration = Duration::from_secs(60), TIME;
+        backoff_max: Duration = Duration::from_mins(1), TIME;
     }
 }

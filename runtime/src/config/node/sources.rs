@@ -21,8 +21,8 @@ const DEFAULT_FILE: &str = "config/node.yaml";
 /// The file of variables in the working directory.
 pub(crate) const DOTENV_FILE: &str = ".env";
 
-/// Bytes of `.env` that are read.
-const DOTENV_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes of `.env` and of the node file that are read.
+const SOURCE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Prefixes of variables that belong to tests and benches, not to a node.
 const TEST_PREFIXES: [&str; 2] = ["TROUPE_TEST_", "TROUPE_BENCH_"];
@@ -75,19 +75,16 @@ impl Sources {
         if let Some(text) = read(&dir.join(DOTENV_FILE), DOTENV_FILE, &mut problems) {
             sources.dotenv = dotenv::parse(DOTENV_FILE, &text, &mut problems);
         }
-        let named = sources.origins(CONFIG_VARIABLE).next_back();
-        match named {
-            Some((origin, path)) => match read(&dir.join(&path), &path, &mut problems) {
-                Some(text) => sources.file = Some((path, text)),
-                None if problems.iter().any(|problem| problem.origin == path) => {}
-                None => problems
-                    .push(Problem::of(origin, format!("there is no file {path:?}; correct the path or remove it"))),
-            },
-            None => {
-                let text = read(&dir.join(DEFAULT_FILE), DEFAULT_FILE, &mut problems);
-                sources.file = text.map(|text| (DEFAULT_FILE.to_owned(), text));
-            }
+        let (origin, path) = match sources.origins(CONFIG_VARIABLE).next_back() {
+            Some((origin, path)) => (Some(origin), path),
+            None => (None, DEFAULT_FILE.to_owned()),
+        };
+        let known = problems.len();
+        let text = read(&dir.join(&path), &path, &mut problems);
+        if let Some(origin) = origin.filter(|_| text.is_none() && problems.len() == known) {
+            problems.push(Problem::of(origin, format!("there is no file {path:?}; correct the path or remove it")));
         }
+        sources.file = text.map(|text| (path, text));
         Problems(problems).or(Some(sources))
     }
 
@@ -143,9 +140,9 @@ impl Sources {
 
 /// The text of a file that may be absent; anything else that keeps it from being read is a problem.
 fn read(path: &Path, shown: &str, problems: &mut Vec<Problem>) -> Option<String> {
-    let too_large = fs::metadata(path).is_ok_and(|file| file.len() > DOTENV_BYTES_MAX);
+    let too_large = fs::metadata(path).is_ok_and(|file| file.len() > SOURCE_BYTES_MAX);
     if too_large {
-        problems.push(Problem::of(shown, format!("the file has more than {DOTENV_BYTES_MAX} bytes; shorten it")));
+        problems.push(Problem::of(shown, format!("the file has more than {SOURCE_BYTES_MAX} bytes; shorten it")));
         return None;
     }
     match fs::read_to_string(path) {
