@@ -110,7 +110,7 @@ pub(super) fn awkward() -> Value {
     json!({
         "quotes": "'; drop table tasks; -- \" \\ \u{1} \r\n\t",
         "scripts": "Grüße, 時間, \u{1F3AD}, e\u{301}",
-        "numbers": [u64::MAX, i64::MIN, 0.1, 1e300, -0.0, 5e-324],
+        "numbers": [u64::MAX, i64::MIN, 0.1, 0.151_002_163_278_080_03, 6.934_698_245_112_694e276, -0.0, 5e-324],
         "nothing": null,
         "": {"deep": [[[[{}]]]]},
     })
