@@ -57,13 +57,8 @@ async fn not_sent(harness: &mut dyn Harness) -> Verdict {
         equal("a try", &stores.replies.begin(task).await?, &ReplyState::Clear)?;
         let error = format!("429, the {number}. time: 'later'");
         stores.replies.settle(task, ReplyOutcome::NotSent { error: error.clone() }).await?;
-        let row = ReplyRow {
-            status: "pending".to_owned(),
-            attempts: number,
-            doubtful: 0,
-            ts: None,
-            last_error: Some(error),
-        };
+        let row =
+            ReplyRow { status: "pending".to_owned(), attempts: number, doubtful: 0, ts: None, last_error: Some(error) };
         equal("the row", &stores.replies.reply(task).await?, &Some(row))?;
     }
     Ok(())

@@ -58,7 +58,11 @@ async fn orphans(harness: &mut dyn Harness) -> Verdict {
     let two = stores.steps.orphans(NEXT, 2).await?;
     equal("at most two", &two.iter().map(|orphan| orphan.step.id).collect::<Vec<_>>(), &expected[..2].to_vec())?;
     let earliest = stores.steps.orphans(LIFE, 100).await?;
-    equal("of the life before", &earliest.iter().map(|orphan| orphan.step.id).collect::<Vec<_>>(), &vec![former[3].step])
+    equal(
+        "of the life before",
+        &earliest.iter().map(|orphan| orphan.step.id).collect::<Vec<_>>(),
+        &vec![former[3].step],
+    )
 }
 
 async fn claim(harness: &mut dyn Harness) -> Verdict {
