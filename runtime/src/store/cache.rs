@@ -151,3 +151,124 @@ impl Specs for CachedSpecs {
         Ok(found)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::sqlite::{self, Database};
+    use crate::store::sqlite as adapter;
+
+    async fn opened(dir: &tempfile::TempDir) -> (Database, Stores) {
+        let database = Database::open(dir.path(), &sqlite::Options::default()).await.unwrap();
+        (database.clone(), adapter::stores(database, adapter::Options::default()))
+    }
+
+    fn support() -> AgentName {
+        "support".parse().unwrap()
+    }
+
+    /// The store, but what a load has found arrives only when the test says so.
+    struct Held {
+        store: Arc<dyn Memory>,
+        found: Notify,
+        go: Notify,
+    }
+
+    #[async_trait]
+    impl Memory for Held {
+        async fn load(&self, agent: &AgentName, session: &str) -> Result<Option<Remembered>, Error> {
+            let loaded = self.store.load(agent, session).await;
+            self.found.notify_one();
+            self.go.notified().await;
+            loaded
+        }
+
+        async fn save(&self, agent: &AgentName, session: &str, over: u64, body: &str) -> Result<u64, Error> {
+            self.store.save(agent, session, over, body).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_load_that_a_save_has_overtaken_is_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_database, stores) = opened(&dir).await;
+        let version = stores.memory.save(&support(), "s", 0, "old").await.unwrap();
+        let held = Arc::new(Held { store: stores.memory, found: Notify::new(), go: Notify::new() });
+        let cache = Arc::new(CachedMemory::new(held.clone(), &Options::default()));
+
+        let slow = tokio::spawn({
+            let cache = cache.clone();
+            async move { cache.load(&support(), "s").await }
+        });
+        held.found.notified().await;
+        cache.save(&support(), "s", version, "new").await.unwrap();
+        // The new version is forgotten, as in a full cache: the counter alone must keep the old one out.
+        cache.kept.invalidate(&(support(), "s".to_owned()));
+        held.go.notify_one();
+        assert_eq!(&*slow.await.unwrap().unwrap().unwrap().body, "old", "it began before the save");
+
+        held.go.notify_one();
+        assert_eq!(&*cache.load(&support(), "s").await.unwrap().unwrap().body, "new");
+    }
+
+    #[tokio::test]
+    async fn a_kept_memory_is_not_asked_for_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (database, stores) = opened(&dir).await;
+        let stores = cached(stores, &Options::default());
+        let version = stores.memory.save(&support(), "s", 0, "{}").await.unwrap();
+        database.close().await;
+        let kept = stores.memory.load(&support(), "s").await.unwrap();
+        assert_eq!(kept, Some(Remembered { version, body: "{}".into() }));
+        assert!(stores.memory.load(&support(), "other").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_save_of_another_node_is_noticed_at_the_conflict() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_database, stores) = opened(&dir).await;
+        let here = CachedMemory::new(stores.memory.clone(), &Options::default());
+        let there = CachedMemory::new(stores.memory, &Options::default());
+        let version = here.save(&support(), "s", 0, "here").await.unwrap();
+        there.save(&support(), "s", version, "there").await.unwrap();
+        let over_old = here.save(&support(), "s", version, "late").await;
+        assert!(matches!(over_old, Err(Error::Conflict(_))));
+        assert_eq!(&*here.load(&support(), "s").await.unwrap().unwrap().body, "there");
+    }
+
+    #[tokio::test]
+    async fn a_full_cache_forgets() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_database, stores) = opened(&dir).await;
+        let cache = CachedMemory::new(stores.memory, &Options { memory_bytes_max: 4096, ..Options::default() });
+        for number in 0..100 {
+            cache.save(&support(), &number.to_string(), 0, &"x".repeat(200)).await.unwrap();
+        }
+        cache.kept.run_pending_tasks();
+        let kept = cache.kept.weighted_size();
+        assert!((200..=4096).contains(&kept), "{kept}");
+        assert_eq!(cache.load(&support(), "0").await.unwrap().unwrap().body.len(), 200);
+    }
+
+    #[tokio::test]
+    async fn a_spec_is_written_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (database, stores) = opened(&dir).await;
+        let stores = cached(stores, &Options::default());
+        let spec: AgentSpec = serde_json::from_value(serde_json::json!({
+            "name": "writer", "type": "t", "execution_mode": "autonomous", "runs_as": "autonomous", "models": [],
+            "instructions": "", "subscriptions": [], "instances": 1, "tools": [], "permissions": [], "retries": 2,
+            "limits": {"turns": 1, "tokens": 1, "timeout": {"secs": 1, "nanos": 0}}, "reply": "none",
+            "restart": {"max": 3, "window": {"secs": 60, "nanos": 0}},
+        }))
+        .unwrap();
+        let digest = stores.specs.keep(&spec).await.unwrap();
+        let operations = database.writer().written().operations;
+        assert_eq!(stores.specs.keep(&spec).await.unwrap(), digest);
+        assert_eq!(database.writer().written().operations, operations);
+        database.close().await;
+        assert_eq!(stores.specs.spec(&digest).await.unwrap(), Some(spec));
+    }
+}

@@ -308,12 +308,8 @@ mod tests {
     async fn no_statement_walks_a_table() {
         let dir = tempfile::tempdir().unwrap();
         let (database, _stores) = opened(&dir).await;
-        let walks = |plan: &str| {
-            let tables = ["tasks", "steps", "journal", "execution_results", "agent_states", "replies"];
-            plan.starts_with("SCAN") && tables.iter().any(|table| plan.split(' ').any(|word| word == *table))
-                || ["SCAN t", "SCAN s", "SCAN r", "SCAN j"].contains(&plan)
-        };
-        assert!(walks("SCAN tasks") && walks("SCAN t") && !walks("SCAN c VIRTUAL TABLE INDEX 1:"));
+        // Whatever is walked besides the rows that came as JSON, and what a list walks until it is full.
+        let walks = |plan: &str| plan.starts_with("SCAN") && !plan.contains("VIRTUAL TABLE") && plan != "SCAN c";
         let statements =
             [steps::STATEMENTS, journal::STATEMENTS, tasks::STATEMENTS, memory::STATEMENTS, replies::STATEMENTS];
         for statement in statements.concat() {

@@ -135,7 +135,7 @@ async fn memory_fresh(harness: &mut dyn Harness) -> Verdict {
         }
         Verdict::Ok(())
     };
-    let saver = async {
+    let saving = async {
         let all = save().await;
         done.store(true, Ordering::SeqCst);
         all
@@ -152,7 +152,7 @@ async fn memory_fresh(harness: &mut dyn Harness) -> Verdict {
         }
         ensure(looks > 0, "nobody looked")
     };
-    let (all, readers) = join(saver, join_all((0..4).map(|_| reader()))).await;
+    let (all, readers) = join(saving, join_all((0..4).map(|_| reader()))).await;
     all?;
     readers.into_iter().collect::<Verdict>()?;
     let last = some("a memory", stores.memory.load(&agent, "s").await?)?;

@@ -110,7 +110,7 @@ pub(super) fn awkward() -> Value {
     json!({
         "quotes": "'; drop table tasks; -- \" \\ \u{1} \r\n\t",
         "scripts": "Grüße, 時間, \u{1F3AD}, e\u{301}",
-        "numbers": [u64::MAX, i64::MIN, 0.1, 1e300, -0.0, 5e-324],
+        "numbers": [u64::MAX, i64::MIN, 0.1, 0.151_002_163_278_080_03, 6.934_698_245_112_694e276, -0.0, 5e-324],
         "nothing": null,
         "": {"deep": [[[[{}]]]]},
     })
@@ -156,7 +156,7 @@ pub(super) fn spec(name: &str) -> Result<AgentSpec, Failed> {
         model: "rules".to_owned(),
         api_key: Some("${KEY}".to_owned()),
         base_url: None,
-        timeout: Duration::from_secs(60),
+        timeout: Duration::from_mins(1),
         max_output_tokens: 1024,
         script: vec![rule],
     };
@@ -175,11 +175,11 @@ pub(super) fn spec(name: &str) -> Result<AgentSpec, Failed> {
             turns: 12,
             tokens: 50_000,
             cost_microusd: Some(500_000),
-            timeout: Duration::from_secs(300),
+            timeout: Duration::from_mins(5),
             daily_cost_microusd: None,
         },
         retries: 2,
-        restart: RestartLimit { max: 3, window: Duration::from_secs(60) },
+        restart: RestartLimit { max: 3, window: Duration::from_mins(1) },
         reply: SlackReply::Thread,
         team: Vec::new(),
         extra: json!({"schedule": {"every": "30s"}}),
