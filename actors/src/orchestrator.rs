@@ -45,7 +45,7 @@ pub struct Roster {
 impl Roster {
     /// Sorts prepared agents into their pools.
     #[must_use]
-    pub fn new(members: Vec<Member>) -> Self {
+    pub fn new(members: &[Member]) -> Self {
         let served = members.iter().filter_map(|member| member.served.as_ref().ok());
         let current = served.map(|served| (served.spec.name.as_str().to_owned(), served.clone())).collect();
         let of_mode = |mode| members.iter().filter(|member| member.spec.runs_as == mode).cloned().collect();

@@ -87,11 +87,11 @@ impl Pool {
                     tracing::warn!(actor = %format_args!("{}/{id}", self.path), ?after, cause, "an actor fell");
                     let agent = id.split('/').next().unwrap_or_default();
                     self.stage.ports.metrics.agent_restarted(agent);
-                    self.gate(troop, &id);
+                    gate(troop, &id);
                 }
                 ChildEvent::Unavailable { id, reason } => {
                     tracing::error!(actor = %format_args!("{}/{id}", self.path), reason, "an actor is unavailable");
-                    self.gate(troop, &id);
+                    gate(troop, &id);
                     self.rehome(troop, &id);
                 }
                 ChildEvent::Ended { .. } | ChildEvent::NotMine => {}
@@ -101,7 +101,7 @@ impl Pool {
 
     /// An instance lives (again): it gets what it had in hand, and what waits for anybody.
     fn back(&self, troop: &mut Troop, id: &str) {
-        self.gate(troop, id);
+        gate(troop, id);
         let Some((company, seat)) = Company::of(&mut troop.companies, id) else { return };
         let mut work = self.stage.in_hand.of_seat(&seat);
         work.extend(self.stage.in_hand.unseated(&seat.agent));
@@ -115,14 +115,6 @@ impl Pool {
         let Some((company, seat)) = Company::of(&mut troop.companies, id) else { return };
         for work in self.stage.in_hand.of_seat(&seat) {
             company.assign(&troop.children, &self.stage.in_hand, work, true);
-        }
-    }
-
-    /// Opens or closes the inbox of the agent that `id` belongs to.
-    fn gate(&self, troop: &mut Troop, id: &str) {
-        let agent = id.split('/').next().unwrap_or_default();
-        if let Some(company) = troop.companies.get(agent) {
-            company.gate(&troop.children);
         }
     }
 }
@@ -194,5 +186,13 @@ impl Actor for Pool {
     async fn post_stop(&self, _myself: ActorRef<PoolMessage>, troop: &mut Troop) -> Result<(), ActorProcessingErr> {
         troop.children.stop_all().await;
         Ok(())
+    }
+}
+
+/// Opens or closes the inbox of the agent that `id` belongs to.
+fn gate(troop: &Troop, id: &str) {
+    let agent = id.split('/').next().unwrap_or_default();
+    if let Some(company) = troop.companies.get(agent) {
+        company.gate(&troop.children);
     }
 }

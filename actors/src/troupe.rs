@@ -140,7 +140,7 @@ impl Troupe {
 
         let tree = Tree::new(ports.clock.clone());
         let stage = Stage::new(ports, options);
-        let roster = Roster::new(members);
+        let roster = Roster::new(&members);
         let (of_orchestrator, of_relay) = (stage.clone(), stage.clone());
         let mut children = vec![
             ChildSpec::new(ORCHESTRATOR, "orchestrator", move |context| {

@@ -74,9 +74,11 @@ impl InHand {
         self.map().insert(work.claim.step, Held { work, seat: None });
     }
 
-    /// Somebody sits down to a step; `false` when it is no longer in hand.
-    pub fn seat(&self, step: StepId, seat: &Seat) -> bool {
-        self.map().get_mut(&step).map(|held| held.seat = Some(seat.clone())).is_some()
+    /// Somebody is given a step.
+    pub fn seat(&self, step: StepId, seat: &Seat) {
+        if let Some(held) = self.map().get_mut(&step) {
+            held.seat = Some(seat.clone());
+        }
     }
 
     /// The step has ended, or is somebody else's.

@@ -110,7 +110,8 @@ impl Faulty for Error {
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         // Primary result codes, sqlite.org/rescode.html; sqlx reports the extended code.
-        let code = error.as_database_error().and_then(|e| e.code()).and_then(|c| c.parse::<i64>().ok());
+        let code =
+            error.as_database_error().and_then(sqlx::error::DatabaseError::code).and_then(|c| c.parse::<i64>().ok());
         match code.map(|c| c & 0xff) {
             Some(13) => Self::Full(error.to_string()),
             Some(5 | 6 | 10 | 14) => Self::Unavailable(error.to_string()),

@@ -140,14 +140,13 @@ impl Company {
             })
             .collect();
         let best = |wanted: AgentStatus| instances.iter().any(|instance| instance.status == wanted);
-        let (status, reason) = match &self.member.served {
-            Err(reason) => (AgentStatus::Unavailable, Some(reason.clone())),
-            Ok(_) => {
-                let order = [AgentStatus::Busy, AgentStatus::Ready, AgentStatus::Starting];
-                let status = order.into_iter().find(|status| best(*status)).unwrap_or(AgentStatus::Unavailable);
-                let reason = children.iter().find_map(|child| child.reason.clone().filter(|_| owns(self, child)));
-                (status, reason.filter(|_| status == AgentStatus::Unavailable))
-            }
+        let (status, reason) = if let Err(reason) = &self.member.served {
+            (AgentStatus::Unavailable, Some(reason.clone()))
+        } else {
+            let order = [AgentStatus::Busy, AgentStatus::Ready, AgentStatus::Starting];
+            let status = order.into_iter().find(|status| best(*status)).unwrap_or(AgentStatus::Unavailable);
+            let reason = children.iter().filter(|child| owns(self, child)).find_map(|child| child.reason.clone());
+            (status, reason.filter(|_| status == AgentStatus::Unavailable))
         };
         AgentView {
             name: spec.name.clone(),

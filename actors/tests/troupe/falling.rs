@@ -16,12 +16,12 @@ async fn a_failing_model_gets_two_more_attempts_with_a_fresh_context() {
     let seen = std::sync::Arc::new(AtomicU32::new(0));
     let puppet = {
         let seen = seen.clone();
-        Puppet::new(move |messages| match messages.last() {
-            Some(Message::Tool { .. }) => is_down(),
-            _ => {
-                assert_eq!(messages.len(), 1, "a fresh context holds the question only");
-                if seen.fetch_add(1, Ordering::SeqCst) < 2 { wants("clock", json!({})) } else { says("at last") }
+        Puppet::new(move |messages| {
+            if let Some(Message::Tool { .. }) = messages.last() {
+                return is_down();
             }
+            assert_eq!(messages.len(), 1, "a fresh context holds the question only");
+            if seen.fetch_add(1, Ordering::SeqCst) < 2 { wants("clock", json!({})) } else { says("at last") }
         })
     };
     let house = House::open(vec![(spec("stubborn"), puppet.clone())]).await;

@@ -33,6 +33,7 @@ pub(crate) type Mind = dyn Fn(&[Message]) -> Result<Completion, model::Error> + 
 /// A model of the test's own: counts its calls, and lets them through one by one when it is held.
 pub(crate) struct Puppet {
     mind: Box<Mind>,
+    held: bool,
     pub(crate) calls: AtomicU32,
     pub(crate) gate: Semaphore,
 }
@@ -41,14 +42,19 @@ impl Puppet {
     pub(crate) fn new(
         mind: impl Fn(&[Message]) -> Result<Completion, model::Error> + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Arc::new(Self { mind: Box::new(mind), calls: AtomicU32::new(0), gate: Semaphore::new(Semaphore::MAX_PERMITS) })
+        Arc::new(Self {
+            mind: Box::new(mind),
+            held: false,
+            calls: AtomicU32::new(0),
+            gate: Semaphore::new(Semaphore::MAX_PERMITS),
+        })
     }
 
     /// As [`Puppet::new`], but no call ends before the gate lets it.
     pub(crate) fn held(
         mind: impl Fn(&[Message]) -> Result<Completion, model::Error> + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Arc::new(Self { mind: Box::new(mind), calls: AtomicU32::new(0), gate: Semaphore::new(0) })
+        Arc::new(Self { mind: Box::new(mind), held: true, calls: AtomicU32::new(0), gate: Semaphore::new(0) })
     }
 
     pub(crate) fn calls(&self) -> u32 {
@@ -64,11 +70,10 @@ impl Puppet {
 impl Model for Puppet {
     async fn complete(&self, request: &Request) -> Result<Completion, model::Error> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        let permit = self.gate.acquire().await;
-        if let Ok(permit) = permit {
-            if self.gate.available_permits() < 1_000_000 {
-                permit.forget();
-            }
+        if let Ok(permit) = self.gate.acquire().await
+            && self.held
+        {
+            permit.forget();
         }
         (self.mind)(&request.messages)
     }

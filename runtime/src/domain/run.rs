@@ -243,7 +243,7 @@ impl Run {
             return Action::Finish(outcome);
         }
         match self.phase {
-            Phase::Thinking => self.spent().map_or(Action::CallModel, |failure| fail(failure)),
+            Phase::Thinking => self.spent().map_or(Action::CallModel, fail),
             Phase::Acting => self.open.iter().find_map(|open| self.next_call(open)).unwrap_or(Action::CallModel),
             _ => Action::Wait,
         }
