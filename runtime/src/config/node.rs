@@ -17,8 +17,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
-
 use super::check::check;
 use super::located::{Entry, Node, Value};
 use super::problem::{At, Place, Problem, Problems};
@@ -27,6 +25,7 @@ use super::schema;
 use super::setting::Setting;
 use super::table::{Kind, SOME_TEXT, Table};
 use super::yaml::{YamlBudget, parse};
+use crate::secret::{ExposeSecret as _, SecretString, Secrets};
 use section::section;
 use variables::{VARIABLES, Variable, flag_name};
 
@@ -61,7 +60,7 @@ section! {
         slack: Slack = Slack::default(), Kind::Table(&Slack::TABLE);
         /// Log lines.
         log: Log = Log::default(), Kind::Table(&Log::TABLE);
-        /// PostgreSQL instead of the SQLite file; arrives with a later version.
+        /// A database server instead of the file in the data folder: postgres://…; arrives with a later version.
         database_url: Option<SecretString> = None, Kind::Secret(&formats::DATABASE_URL);
         /// RabbitMQ instead of the embedded bus; arrives with a later version.
         amqp_url: Option<SecretString> = None, Kind::Secret(&formats::AMQP_URL);
@@ -99,7 +98,9 @@ pub fn node_schema() -> serde_json::Value {
 
 impl NodeConfig {
     /// The settings that `sources` add up to, or everything that is wrong with them.
-    pub fn load(sources: &Sources) -> Result<Self, Problems> {
+    ///
+    /// `secrets` are those of [`Sources::secrets`]: what they resolve here is masked in the log from now on.
+    pub fn load(sources: &Sources, secrets: &Secrets) -> Result<Self, Problems> {
         let mut problems = Vec::new();
         let mut root = file_tree(sources, &mut problems);
         for variable in &VARIABLES {
@@ -110,6 +111,7 @@ impl NodeConfig {
         problems.extend(sources.flags.keys().filter(|name| !is_variable(name)).map(|name| {
             Problem::of(flag_name(name), "no variable of the contract stands behind this flag; remove it")
         }));
+        resolve_table(&mut root, &NODE, secrets, &mut problems);
         check(&root, &NODE, "the node configuration", &mut problems);
         rules(&root, &mut problems);
         let config = Self::read(&root).map(|mut config| {
@@ -126,51 +128,41 @@ fn is_variable(name: &str) -> bool {
     name == variables::CONFIG_VARIABLE || VARIABLES.iter().any(|variable| variable.name == name)
 }
 
-/// The tree of the file, its `${NAME}` resolved; an empty one when there is no file or it is no YAML.
+/// The tree of the file; an empty one when there is no file or it is no YAML.
 fn file_tree(sources: &Sources, problems: &mut Vec<Problem>) -> Node {
     let (path, text) = sources.file.as_ref().map_or(("config/node.yaml", ""), |(path, text)| (path, text));
     let path: Arc<str> = path.into();
-    let mut root = parse(&path, text, &YamlBudget::default()).unwrap_or_else(|problem| {
+    parse(&path, text, &YamlBudget::default()).unwrap_or_else(|problem| {
         problems.push(problem);
         Node { at: At::file(&path, Place::START), value: Value::Map(Vec::new()) }
-    });
-    resolve_table(&mut root, &NODE, sources, problems);
-    root
+    })
 }
 
-/// Puts values for the `${NAME}` of secrets; other keys are taken as they stand.
-fn resolve_table(node: &mut Node, table: &Table, sources: &Sources, problems: &mut Vec<Problem>) {
+/// Puts values for the `${NAME}` in secrets of the file; other keys are taken as they stand.
+fn resolve_table(node: &mut Node, table: &Table, secrets: &Secrets, problems: &mut Vec<Problem>) {
     let Value::Map(entries) = &mut node.value else { return };
     for entry in entries {
         if let Some(key) = table.key(&entry.key) {
-            resolve(&mut entry.node, &key.kind, sources, problems);
+            resolve(&mut entry.node, &key.kind, secrets, problems);
         }
     }
 }
 
-fn resolve(node: &mut Node, kind: &Kind, sources: &Sources, problems: &mut Vec<Problem>) {
+fn resolve(node: &mut Node, kind: &Kind, secrets: &Secrets, problems: &mut Vec<Problem>) {
     match (kind, &mut node.value) {
-        (Kind::Table(table), _) => resolve_table(node, table, sources, problems),
+        (Kind::Table(table), _) => resolve_table(node, table, secrets, problems),
         (Kind::List(of, _), Value::List(items)) => {
             for item in items {
-                resolve(item, of, sources, problems);
+                resolve(item, of, secrets, problems);
             }
         }
-        (Kind::Secret(_), Value::Text(text)) => match reference::names(text) {
+        (Kind::Secret(_), Value::Text(text)) => match reference::names(text).map(|_| secrets.resolve(text)) {
+            Ok(Ok(value)) => value.expose_secret().clone_into(text),
+            Ok(Err(missing)) => problems.push(node.at.problem(missing.to_string())),
             Err(why) => problems.push(node.at.problem(why)),
-            Ok(names) => {
-                let mut resolved = text.clone();
-                for name in names {
-                    if let Some(value) = sources.variable(name) {
-                        resolved = resolved.replace(&format!("${{{name}}}"), value);
-                    } else {
-                        let message = format!("{name} is not set; set it in the environment or in .env");
-                        problems.push(node.at.problem(message));
-                    }
-                }
-                *text = resolved;
-            }
         },
+        // A variable holds the value itself; it is resolved all the same, so that the log masks it.
+        (Kind::Secret(_), Value::Loose(text)) => drop(secrets.resolve(&text.replace("${", "$${"))),
         _ => {}
     }
 }

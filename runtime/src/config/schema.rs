@@ -169,7 +169,7 @@ mod tests {
             }
         }
         assert!(defaults > 40, "{defaults}");
-        assert!(accepts(&schema, &json!({"steps": {"per_node_max": 1}, "bus": {"message_bytes_max": "64 KiB"}})));
+        assert!(accepts(&schema, &json!({"steps": {"per_node_max": 1}, "bus": {"event_bytes_max": "64 KiB"}})));
         assert!(!accepts(&schema, &json!({"steps": {"per_node_max": 0}})));
         assert!(!accepts(&schema, &json!({"stops": {}})));
     }

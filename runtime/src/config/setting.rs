@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use crate::secret::SecretString;
 
 use super::located::{Node, Value};
 use super::measure;
@@ -70,11 +70,8 @@ impl Setting for String {
     }
 
     fn yaml(&self, _: &Kind) -> Option<String> {
-        Some(if self.is_empty() || Value::plain(self) != Value::Text(self.clone()) || self.contains(": ") {
-            format!("{self:?}")
-        } else {
-            self.clone()
-        })
+        let misread = Value::plain(self) != Value::Text(self.clone()) || self.starts_with('*') || self.contains(": ");
+        Some(if self.is_empty() || misread { format!("{self:?}") } else { self.clone() })
     }
 }
 

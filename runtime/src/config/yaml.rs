@@ -318,11 +318,9 @@ mod tests {
         let root = read("a: &x {k: v}\nb: *x\n").ok().unwrap();
         assert!(root.get("a").unwrap() == root.get("b").unwrap());
 
-        let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
-        for level in 1..10 {
-            let uses = vec![format!("*a{}", level - 1); 9].join(", ");
-            bomb += &format!("a{level}: &a{level} [{uses}]\n");
-        }
+        let level = |n: usize| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", "));
+        let bomb =
+            "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned() + &(1..10).map(level).collect::<Vec<_>>().concat();
         let problem = read(&bomb).err().unwrap();
         assert!(problem.message.contains("aliases"), "{problem}");
 

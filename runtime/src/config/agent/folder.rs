@@ -23,6 +23,8 @@ pub struct Loaded {
 }
 
 /// Reads `*.yaml` and `*.yml` in `dir`, sorted by name. Never fails as a whole: what is wrong is in `errors`.
+///
+/// `dir` may be one file (`troupe check FILE`): it is read alone, and whom its team names is not asked.
 #[must_use]
 pub fn load_agents(dir: &Path, limits: &Agents) -> Loaded {
     let mut problems = Problems::default();
@@ -36,7 +38,9 @@ pub fn load_agents(dir: &Path, limits: &Agents) -> Loaded {
         }
     }
     refuse_second_names(&mut readings);
-    refuse_strangers(&mut readings);
+    if !dir.is_file() {
+        refuse_strangers(&mut readings);
+    }
     refuse_circles(&mut readings);
 
     let mut agents = Vec::new();
@@ -53,6 +57,9 @@ pub fn load_agents(dir: &Path, limits: &Agents) -> Loaded {
 
 /// The files of the folder; editors' and Kubernetes' hidden ones are not ours.
 fn spec_files(dir: &Path, limits: &Agents, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
+    if dir.is_file() {
+        return vec![dir.to_owned()];
+    }
     let shown = dir.display().to_string();
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -244,6 +251,16 @@ mod tests {
         assert_eq!(names, ["writer"]);
         let of_lead: Vec<_> = errors.iter().filter(|error| error.starts_with("lead")).collect();
         assert_eq!(of_lead, ["lead.yaml:5:24: team: no agent is named \"wirter\"; did you mean \"writer\"?"]);
+    }
+
+    #[test]
+    fn one_file_is_read_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lead.spec");
+        fs::write(&path, lead("lead", "[somebody]")).unwrap();
+        let loaded = load_agents(&path, &Agents::default());
+        assert_eq!((loaded.agents.len(), loaded.errors), (1, vec![]));
+        assert_eq!(loaded.agents[0].1, path);
     }
 
     #[test]

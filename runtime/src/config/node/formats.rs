@@ -42,8 +42,9 @@ pub(super) const URL: Format = Format {
 
 pub(super) const RESPONSE_HOST: Format = Format {
     expected: "a host such as hooks.slack.com",
-    pattern: Some(r"^[A-Za-z0-9.:\[\]-]+$"),
+    pattern: Some(r"^(\*\.)?[A-Za-z0-9.:\[\]-]+$"),
     check: |text| {
+        let text = text.strip_prefix("*.").unwrap_or(text);
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
         if !text.is_empty() && text.chars().all(good) {
             Ok(())

@@ -1,14 +1,14 @@
 //! The sections of the node configuration: every address, limit and time of a node, with its default.
 //!
-//! Each limit of the product has its name here. The lead of a module maps its section to the module's options; a
-//! default here is the default of the product.
+//! Each limit of the product has its name here. Whoever assembles a node maps a section to the options of its module;
+//! a default here is the default of the product.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use crate::secret::SecretString;
 
 use super::formats;
 use super::prices::{self, Price};
@@ -27,8 +27,11 @@ const fn count(max: u64) -> Kind {
 /// A time from a millisecond to a day.
 const TIME: Kind = Kind::Duration(Duration::from_millis(1), DAY);
 
-/// A size from 1 KiB to 64 MiB.
+/// A size from 1 KiB to 64 MiB: what one thing may have.
 const SIZE: Kind = Kind::Size(1024, 64 * MIB as u64);
+
+/// A size from 1 MiB to 64 GiB: what many things may have together.
+const LARGE: Kind = Kind::Size(MIB as u64, 65_536 * MIB as u64);
 
 section! {
     /// Who this node is.
@@ -64,7 +67,9 @@ section! {
         /// Time for the head of a request to arrive.
         head_timeout: Duration = Duration::from_secs(5), TIME;
         /// Time for the body of a request to arrive.
-        body_timeout: Duration = Duration::from_secs(10), TIME;
+        body_timeout: Duration = Duration::from_secs(5), TIME;
+        /// Bodies of all requests together; beyond it they are read later.
+        bodies_bytes_max: usize = 128 * MIB, LARGE;
         /// Time that the bus has to confirm an event before the request is answered another way.
         publish_timeout: Duration = SECOND, TIME;
         /// Connections at once; more wait to be accepted.
@@ -95,9 +100,12 @@ section! {
         app_token: Option<SecretString> = None, Kind::Secret(&formats::TOKEN);
         /// Where the Web API answers; another address for tests and gateways.
         api_base: String = "https://slack.com/api/".to_owned(), Kind::Text(&formats::URL);
-        /// Hosts that a `response_url` may have.
-        response_hosts: Vec<String> = vec!["hooks.slack.com".to_owned(), "hooks.slack-gov.com".to_owned()],
+        /// Hosts that a `response_url` may have; *. stands for any words before.
+        response_hosts: Vec<String> =
+            ["hooks.slack.com", "hooks.slack-gov.com", "*.slack.com"].map(str::to_owned).to_vec(),
             Kind::List(&Kind::Text(&formats::RESPONSE_HOST), 32);
+        /// How far the time of a signed request may be from now, in both directions.
+        skew_max: Duration = Duration::from_mins(5), TIME;
     }
 }
 
@@ -108,6 +116,8 @@ section! {
         filter: String = "info".to_owned(), Kind::Text(&SOME_TEXT);
         /// json, pretty, or auto: pretty on a terminal.
         format: String = "auto".to_owned(), Kind::Choice(&["auto", "json", "pretty"]);
+        /// Longest value of a field; the rest is cut.
+        field_bytes_max: usize = 16 * 1024, SIZE;
     }
 }
 
@@ -132,12 +142,28 @@ section! {
 section! {
     /// How much work a node takes on.
     pub struct Steps {
-        /// Steps that run at once on the node; the backlog stays in the bus.
+        /// Steps that the node works on at a time; the backlog stays in the bus.
         per_node_max: usize = 4096, count(1_000_000);
-        /// Steps that run at once in one agent actor.
+        /// Steps that one agent actor works on at a time.
         per_instance_max: usize = 256, count(100_000);
-        /// Times that a step may be claimed, node crashes counted, before its task fails.
+        /// Deliveries that an inbox accepts in one go.
+        accept_max: usize = 256, count(10_000);
+        /// Deliveries that wait in memory beside those accepted.
+        prefetch: usize = 256, count(65_535);
+        /// Claims of a step without any progress, node crashes counted, after which it fails.
         claims_max: u32 = 20, count(10_000);
+        /// How long a step tries to record what it has in hand while the store does not answer.
+        record_for: Duration = Duration::from_mins(10), TIME;
+        /// Wait before another attempt; doubles with each.
+        attempt_backoff: Duration = Duration::from_millis(500), TIME;
+        /// Ends of steps that the relay tells in one go.
+        relay_batch: usize = 256, count(10_000);
+        /// How often relay and recovery look by themselves, without a hint.
+        sweep_every: Duration = Duration::from_secs(5), TIME;
+        /// Orphaned steps that are claimed in one go.
+        orphans_max: usize = 256, count(10_000);
+        /// How long an actor may take to answer a question.
+        call_timeout: Duration = SECOND, TIME;
     }
 }
 
@@ -147,21 +173,33 @@ section! {
         /// Waits before each redelivery of an event that could not be accepted; after the last it is a dead letter.
         retry_ladder: Vec<Duration> = [1, 2, 4, 8, 16].map(Duration::from_secs).to_vec(), Kind::List(&TIME, 16);
         /// Size of one event.
-        message_bytes_max: usize = MIB, SIZE;
+        event_bytes_max: usize = MIB, SIZE;
         /// Events in one queue; more are refused, and who publishes hears it.
-        queue_events_max: usize = 1_000_000, count(1_000_000_000);
-        /// Deliveries that a consumer holds unacknowledged.
-        prefetch: u16 = 256, count(65_535);
+        queue_events_max: u64 = 10_000_000, count(1_000_000_000);
+        /// Memory for events that wait; beyond it they are read from disk when their turn comes.
+        cache_bytes_max: usize = 32 * MIB, LARGE;
+        /// Events of one queue whose places are kept in memory; the others are read from disk.
+        index_events_max: usize = 20_000, count(100_000_000);
     }
 }
 
 section! {
     /// The store and its one writer.
     pub struct Store {
+        /// Connections for reading.
+        readers: u32 = 4, count(256);
         /// Writes that go into one transaction, at most; none is waited for.
         batch_max: usize = 256, count(10_000);
-        /// Writes that wait for the writer; more wait at the door.
+        /// Writes that wait for the writer; the next caller waits for a place.
         writer_queue_max: usize = 4096, count(1_000_000);
+        /// How long a reader or the writer waits for the file.
+        busy_timeout: Duration = Duration::from_secs(5), TIME;
+        /// Rows that one question answers, at most.
+        rows_max: usize = 1000, count(100_000);
+        /// Memories of agents that are kept ready.
+        cache_bytes_max: u64 = 16 * MIB as u64, LARGE;
+        /// Agent specs that are kept ready.
+        cache_specs_max: u64 = 1000, count(1_000_000);
     }
 }
 
@@ -173,13 +211,17 @@ section! {
         /// Wait before the second try; doubles, with jitter.
         backoff_base: Duration = Duration::from_millis(500), TIME;
         /// Longest wait between tries.
-        backoff_max: Duration = Duration::from_secs(10), TIME;
+        backoff_max: Duration = Duration::from_secs(20), TIME;
         /// Longest wait that a provider may ask for; beyond it the next model is asked.
         retry_after_max: Duration = Duration::from_mins(1), TIME;
         /// Time to connect.
-        connect_timeout: Duration = Duration::from_secs(5), TIME;
+        connect_timeout: Duration = Duration::from_secs(10), TIME;
+        /// Longest silence between two pieces of a streamed answer.
+        idle_timeout: Duration = Duration::from_secs(30), TIME;
         /// Size of one answer.
         answer_bytes_max: usize = 4 * MIB, SIZE;
+        /// Tools that one answer may ask for.
+        tool_calls_max: usize = 64, count(10_000);
         /// US dollars per million tokens; a model that is not here counts as free.
         prices: BTreeMap<String, Price> = prices::known(), Kind::Map(&Kind::Table(&prices::PRICE), 1_000);
     }
@@ -188,12 +230,14 @@ section! {
 section! {
     /// The `http_get` tool.
     pub struct HttpGet {
-        /// Time for the whole answer.
-        timeout: Duration = Duration::from_secs(10), TIME;
-        /// Size of an answer; the rest is cut and said so.
-        body_bytes_max: usize = 256 * 1024, SIZE;
+        /// Time for the whole call, redirects included.
+        timeout: Duration = Duration::from_secs(20), TIME;
+        /// Time to connect.
+        connect_timeout: Duration = Duration::from_secs(5), TIME;
+        /// Size of an answer.
+        body_bytes_max: usize = MIB, SIZE;
         /// Redirects that are followed, each checked like the first address.
-        redirects_max: usize = 5, Kind::Whole(0, 20);
+        redirects_max: u32 = 5, Kind::Whole(0, 20);
     }
 }
 
@@ -201,7 +245,7 @@ section! {
     /// Built-in tools.
     pub struct Tools {
         /// Longest time that the `wait` tool waits.
-        wait_max: Duration = Duration::from_hours(1), TIME;
+        wait_max: Duration = Duration::from_mins(5), TIME;
         /// Limits of `http_get`.
         http_get: HttpGet = HttpGet::default(), Kind::Table(&HttpGet::TABLE);
     }
@@ -214,25 +258,45 @@ section! {
         backoff_base: Duration = Duration::from_millis(500), TIME;
         /// Longest wait between restarts.
         backoff_max: Duration = Duration::from_mins(1), TIME;
+        /// A life this long counts as healthy: the next wait is the first again.
+        healthy_after: Duration = Duration::from_mins(1), TIME;
         /// Distance between two questions whether an actor still answers.
-        ping_interval: Duration = Duration::from_secs(10), TIME;
+        ping_every: Duration = Duration::from_secs(10), TIME;
         /// Silence after which an actor is killed and restarted.
         unresponsive_after: Duration = Duration::from_mins(1), TIME;
+        /// Messages that may wait for an actor; the next one is refused.
+        mailbox_max: usize = 1024, count(1_000_000);
+        /// Children of one supervisor.
+        children_max: usize = 100_000, count(10_000_000);
+        /// How long a stop waits for a killed child that does not reach an await.
+        kill_wait: Duration = Duration::from_secs(5), TIME;
     }
 }
 
 section! {
     /// Answers on their way to Slack.
     pub struct Replies {
-        /// Answers that are sent at once.
-        in_flight_max: usize = 16, count(1_000);
+        /// Answers that are sent side by side.
+        in_flight_max: usize = 64, count(1_000);
+        /// Answers that are held, sent or waiting for their channel's turn.
+        prefetch: usize = 2048, count(65_535);
+        /// Tries before an answer goes back to the bus and its ladder.
+        tries: u32 = 4, count(20);
+        /// Wait before the second try; doubles.
+        backoff_base: Duration = Duration::from_millis(500), TIME;
+        /// Longest wait between tries.
+        backoff_max: Duration = Duration::from_secs(8), TIME;
         /// Time for one call to Slack.
         timeout: Duration = Duration::from_secs(10), TIME;
-        /// Tries of one answer before it is a dead letter.
-        tries: u32 = 5, count(20);
-        /// Wait before the second try; doubles, with jitter.
-        backoff_base: Duration = SECOND, TIME;
-        /// Longest wait between tries.
-        backoff_max: Duration = Duration::from_mins(1), TIME;
+        /// Time to connect.
+        connect_timeout: Duration = Duration::from_secs(5), TIME;
+        /// Longest wait that Slack may ask for.
+        retry_after_max: Duration = Duration::from_mins(5), TIME;
+        /// Size of one answer of Slack's.
+        answer_bytes_max: usize = 8 * MIB, SIZE;
+        /// Pages of a thread that are looked through for an answer that may have arrived.
+        pages_max: usize = 5, count(100);
+        /// Characters of a message; Slack cuts silently above 40,000.
+        text_chars_max: usize = 39_000, count(40_000);
     }
 }

@@ -8,12 +8,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::{env, fmt, fs, io};
 
-use secrecy::SecretString;
-
 use super::dotenv;
 use super::variables::{CONFIG_VARIABLE, VARIABLES, flag_name};
 use crate::config::nearest::nearest;
 use crate::config::problem::{Problem, Problems};
+use crate::secret::Secrets;
 
 /// The file that is read when nothing names one and it is there.
 const DEFAULT_FILE: &str = "config/node.yaml";
@@ -88,19 +87,15 @@ impl Sources {
         Problems(problems).or(Some(sources))
     }
 
-    /// The value of a variable: environment, then `.env`.
+    /// Every variable by name, the environment before `.env`: what `${NAME}` in specs and in the node file stands for.
     #[must_use]
-    pub fn variable(&self, name: &str) -> Option<&str> {
-        let set = |values: &'_ BTreeMap<String, String>| values.get(name).is_some_and(|value| !value.is_empty());
-        let values = if set(&self.env) { &self.env } else { &self.dotenv };
-        values.get(name).map(String::as_str).filter(|value| !value.is_empty())
-    }
-
-    /// Every variable by name, for `${NAME}` in agent specs.
-    #[must_use]
-    pub fn secrets(&self) -> BTreeMap<String, SecretString> {
-        let all = self.dotenv.iter().chain(&self.env).filter(|(_, value)| !value.is_empty());
-        all.map(|(name, value)| (name.clone(), SecretString::from(value.as_str()))).collect()
+    pub fn secrets(&self) -> Secrets {
+        let set = |values: &BTreeMap<String, String>| {
+            values.clone().into_iter().filter(|(_, value)| !value.is_empty()).collect::<BTreeMap<_, _>>()
+        };
+        let mut all = set(&self.dotenv);
+        all.extend(set(&self.env));
+        Secrets::new(all)
     }
 
     /// What is set and has no effect: worth a line at start, no reason to stop.
@@ -120,7 +115,7 @@ impl Sources {
             ("SLACK_APP_TOKEN", "Socket Mode arrives with a later version; events come over HTTP"),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "export arrives with a later version; nothing is sent"),
         ] {
-            if self.variable(name).is_some() {
+            if self.origins(name).next().is_some() {
                 warnings.push(Problem::of(name, why));
             }
         }

@@ -5,9 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
-
 use super::*;
+use crate::secret::ExposeSecret;
 
 fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -21,8 +20,12 @@ fn env(pairs: &[(&str, &str)]) -> Sources {
     Sources { env: map(pairs), ..Sources::default() }
 }
 
+fn load(sources: &Sources) -> Result<NodeConfig, Problems> {
+    NodeConfig::load(sources, &sources.secrets())
+}
+
 fn problems(sources: &Sources) -> Vec<String> {
-    NodeConfig::load(sources).expect_err("it loads").0.iter().map(ToString::to_string).collect()
+    load(sources).expect_err("it loads").0.iter().map(ToString::to_string).collect()
 }
 
 /// A file of the repository.
@@ -32,7 +35,7 @@ fn repository(path: &str) -> String {
 
 #[test]
 fn nothing_set_gives_the_defaults_of_the_contract() {
-    let config = NodeConfig::load(&Sources::default()).unwrap();
+    let config = load(&Sources::default()).unwrap();
     assert_eq!(config.http.addr.to_string(), "127.0.0.1:8080");
     assert_eq!(config.admin.addr.to_string(), "127.0.0.1:8081");
     assert_eq!(config.data_dir, Path::new("./data"));
@@ -49,7 +52,7 @@ fn nothing_set_gives_the_defaults_of_the_contract() {
 fn flag_beats_environment_beats_dotenv_beats_file_beats_default() {
     let name = "TROUPE_DATA_DIR";
     let mut sources = file("data_dir: from-file\n");
-    let dir = |sources: &Sources| NodeConfig::load(sources).unwrap().data_dir.display().to_string();
+    let dir = |sources: &Sources| load(sources).unwrap().data_dir.display().to_string();
     assert_eq!(dir(&sources), "from-file");
     sources.dotenv = map(&[(name, "from-dotenv")]);
     assert_eq!(dir(&sources), "from-dotenv");
@@ -64,7 +67,7 @@ fn flag_beats_environment_beats_dotenv_beats_file_beats_default() {
 
 #[test]
 fn every_variable_reaches_its_key() {
-    let config = NodeConfig::load(&env(&[
+    let config = load(&env(&[
         ("TROUPE_AGENTS_DIR", "a"),
         ("TROUPE_HTTP_ADDR", "localhost:1"),
         ("TROUPE_ADMIN_ADDR", "0.0.0.0:2"),
@@ -129,19 +132,17 @@ fn the_admin_listener_is_guarded_off_loopback() {
     for open in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "[::ffff:192.0.2.1]:1"] {
         let told = problems(&env(&[("TROUPE_ADMIN_ADDR", open)]));
         assert!(told[0].contains("set TROUPE_ADMIN_TOKEN"), "{told:?}");
-        assert!(NodeConfig::load(&env(&[("TROUPE_ADMIN_ADDR", open), ("TROUPE_ADMIN_TOKEN", "t")])).is_ok());
+        assert!(load(&env(&[("TROUPE_ADMIN_ADDR", open), ("TROUPE_ADMIN_TOKEN", "t")])).is_ok());
     }
     for closed in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1"] {
-        assert!(NodeConfig::load(&env(&[("TROUPE_ADMIN_ADDR", closed)])).is_ok(), "{closed}");
+        assert!(load(&env(&[("TROUPE_ADMIN_ADDR", closed)])).is_ok(), "{closed}");
     }
 }
 
 #[test]
 fn settings_that_contradict_one_another_are_refused() {
     assert!(problems(&env(&[("TROUPE_HTTP_ADDR", "127.0.0.1:8081")]))[0].contains("are both 127.0.0.1:8081"));
-    assert!(
-        NodeConfig::load(&env(&[("TROUPE_HTTP_ADDR", "127.0.0.1:0"), ("TROUPE_ADMIN_ADDR", "127.0.0.1:0")])).is_ok()
-    );
+    assert!(load(&env(&[("TROUPE_HTTP_ADDR", "127.0.0.1:0"), ("TROUPE_ADMIN_ADDR", "127.0.0.1:0")])).is_ok());
     let told = problems(&file("supervision: {backoff_base: 2m, backoff_max: 1m}\n"));
     assert_eq!(told, ["node.yaml:1:29: supervision.backoff_base: it is longer than supervision.backoff_max"]);
 }
@@ -163,11 +164,22 @@ fn secrets_of_the_file_are_references_that_are_resolved() {
     let mut sources = file(text);
     sources.env = map(&[("TOKEN", "t0ken"), ("A", "aaa")]);
     let told = problems(&sources);
-    assert_eq!(told, ["node.yaml:2:35: B is not set; set it in the environment or in .env"]);
+    assert_eq!(told, ["node.yaml:2:35: no value for B; set it in the environment or in .env"]);
     sources.dotenv = map(&[("B", "bbb"), ("A", "weaker")]);
-    let config = NodeConfig::load(&sources).unwrap();
+    let config = load(&sources).unwrap();
     let signing: Vec<&str> = config.slack.signing_secrets.iter().map(ExposeSecret::expose_secret).collect();
     assert_eq!(signing, ["aaa", "bbb"]);
+}
+
+#[test]
+fn a_secret_that_the_node_reads_is_masked_in_the_log() {
+    let mut sources = file("admin: {token: \"${TOKEN}\"}\n");
+    sources.env = map(&[("TOKEN", "from-the-file"), ("SLACK_SIGNING_SECRET", "first-secret,second$${secret")]);
+    let secrets = sources.secrets();
+    let config = NodeConfig::load(&sources, &secrets).unwrap();
+    assert_eq!(config.slack.signing_secrets[1].expose_secret(), "second$${secret");
+    let masked = secrets.redactor().mask("from-the-file first-secret second$${secret other").into_owned();
+    assert_eq!(masked, "*** *** *** other");
 }
 
 #[test]
@@ -180,11 +192,11 @@ fn sources_are_gathered_from_the_working_directory() {
     let gather = |pairs: &[(&str, &str)]| Sources::gather(BTreeMap::new(), map(pairs), dir.path());
 
     let sources = gather(&[]).unwrap();
-    let config = NodeConfig::load(&sources).unwrap();
+    let config = load(&sources).unwrap();
     assert_eq!((config.data_dir.as_path(), config.log.filter.as_str()), (Path::new("d"), "warn"));
-    assert_eq!((sources.variable("KEY"), std::env::var("KEY").ok()), (Some("k"), None));
+    assert_eq!((sources.secrets().setting("KEY"), std::env::var("KEY").ok()), (Some("k"), None));
 
-    let config = NodeConfig::load(&gather(&[("TROUPE_CONFIG", "other.yaml")]).unwrap()).unwrap();
+    let config = load(&gather(&[("TROUPE_CONFIG", "other.yaml")]).unwrap()).unwrap();
     assert_eq!(config.data_dir, Path::new("e"));
     let told = gather(&[("TROUPE_CONFIG", "none.yaml")]).unwrap_err().to_string();
     assert_eq!(told, "TROUPE_CONFIG: there is no file \"none.yaml\"; correct the path or remove it");
@@ -210,22 +222,27 @@ fn variables_without_effect_are_warned_of() {
 
 #[test]
 fn a_host_name_becomes_a_node_name() {
-    let name =
-        |host: &str| NodeConfig::load(&Sources { host_name: host.to_owned(), ..Sources::default() }).unwrap().node.name;
+    let name = |host: &str| load(&Sources { host_name: host.to_owned(), ..Sources::default() }).unwrap().node.name;
     assert_eq!(name("web-1.example.org"), "web-1.example.org");
     assert_eq!(name("-böse maschine"), "b-se-maschine");
 }
 
 #[test]
 fn the_example_file_is_whole_and_shows_the_defaults() {
+    let rendered = node_example();
+    if std::env::var_os("TROUPE_TEST_UPDATE").is_some() {
+        fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/node.example.yaml"), &rendered).unwrap();
+    }
     let example = repository("config/node.example.yaml");
-    assert_eq!(example, node_example(), "write the text of node_example() to config/node.example.yaml");
+    let differs = example.lines().zip(rendered.lines()).find(|(there, rendered)| there != rendered);
+    assert_eq!(differs, None, "run this test with TROUPE_TEST_UPDATE=1 to write config/node.example.yaml anew");
+    assert_eq!(example.len(), rendered.len());
     let uncommented: Vec<&str> = example.lines().map(|line| line.strip_prefix('#').unwrap_or(line)).collect();
-    let loaded = NodeConfig::load(&file(&uncommented.join("\n"))).unwrap_or_else(|problems| panic!("{problems}"));
-    let defaults = NodeConfig::load(&Sources::default()).unwrap();
+    let loaded = load(&file(&uncommented.join("\n"))).unwrap_or_else(|problems| panic!("{problems}"));
+    let defaults = load(&Sources::default()).unwrap();
     assert_eq!(format!("{loaded:?}"), format!("{defaults:?}"));
     // As it stands it sets nothing.
-    let commented = NodeConfig::load(&file(&example)).unwrap();
+    let commented = load(&file(&example)).unwrap();
     assert_eq!(format!("{commented:?}"), format!("{defaults:?}"));
 }
 
