@@ -165,6 +165,12 @@ impl ReplySender {
         Ok(Self { bus, replies, options, stats: Arc::default(), wire })
     }
 
+    /// The same, counting into `stats`: one count over all lives of a sender.
+    #[must_use]
+    pub fn counting_in(self, stats: Arc<ReplyStats>) -> Self {
+        Self { stats, ..self }
+    }
+
     /// What it has done so far; stays readable when the sender is gone.
     #[must_use]
     pub fn stats(&self) -> Arc<ReplyStats> {

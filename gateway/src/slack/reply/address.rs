@@ -162,8 +162,7 @@ mod tests {
 
     #[test]
     fn only_slack_s_hosts_are_answered() {
-        let hosts =
-            ResponseHosts(["hooks.slack.com", "*.slack.com", "127.0.0.1"].map(str::to_owned).to_vec());
+        let hosts = ResponseHosts(["hooks.slack.com", "*.slack.com", "127.0.0.1"].map(str::to_owned).to_vec());
         let allow = |url: &str| hosts.allow(&url.parse().unwrap());
         assert!(allow("https://hooks.slack.com/commands/T/1/x"));
         assert!(allow("https://acme.slack.com/x"));
