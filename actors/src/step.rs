@@ -93,7 +93,7 @@ impl StepActor {
     async fn live(&self, line: &Line) -> Result<Ending, Stopped> {
         let entries = match self.beginning {
             Beginning::Fresh => Vec::new(),
-            _ => self.stage.ports.stores.journal.entries(self.work.claim.step).await?,
+            _ => self.patiently(|| self.stage.ports.stores.journal.entries(self.work.claim.step)).await?,
         };
         let mut run = match Run::resumed(self.brief(), &entries) {
             Ok(run) => run,
@@ -169,7 +169,7 @@ impl StepActor {
         if begins_attempt {
             self.stage.ports.metrics.attempt_failed(self.work.served.spec.name.as_str());
         }
-        self.persist(|| self.stage.ports.stores.journal.append(append.clone())).await?;
+        self.patiently(|| self.stage.ports.stores.journal.append(append.clone())).await?;
         Ok(parked.then_some(Ending::Parked))
     }
 
@@ -181,7 +181,7 @@ impl StepActor {
             outcome: outcome.clone(),
             usage: run.usage(),
         };
-        self.persist(|| self.stage.ports.stores.steps.complete(completion.clone())).await
+        self.patiently(|| self.stage.ports.stores.steps.complete(completion.clone())).await
     }
 
     /// Ends a step whose journal is of no use any more.
@@ -194,17 +194,16 @@ impl StepActor {
         Ok(Ending::Over(outcome))
     }
 
-    /// Repeats a write while the store does not answer, for what it records may have been paid for.
-    async fn persist<F, Fut>(&self, write: F) -> Result<(), Stopped>
+    /// Repeats what the store does not answer now: what is to be recorded may have been paid for.
+    async fn patiently<T, F, Fut>(&self, ask: F) -> Result<T, Stopped>
     where
         F: Fn() -> Fut,
-        Fut: Future<Output = Result<(), store::Error>>,
+        Fut: Future<Output = Result<T, store::Error>>,
     {
         let give_up = Instant::now() + self.stage.options.record_for;
         let (mut retries, backoff) = (0, Backoff::default());
         loop {
-            match write().await {
-                Ok(()) => return Ok(()),
+            match ask().await {
                 Err(error) if matches!(error.fault(), Fault::Transient { .. }) => {
                     if Instant::now() >= give_up {
                         return Err(Stopped::GaveUp(self.stage.options.record_for));
@@ -214,7 +213,7 @@ impl StepActor {
                     let wait = backoff.delay(retries, &mut rand::rng());
                     tokio::time::sleep(wait).await;
                 }
-                Err(error) => return Err(error.into()),
+                answer => return Ok(answer?),
             }
         }
     }

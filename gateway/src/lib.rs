@@ -1,5 +1,7 @@
 //! x
 pub mod cli;
 pub mod client;
+pub mod listener;
+pub mod node;
 pub mod slack;
 pub mod stand_in;

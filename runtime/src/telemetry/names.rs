@@ -142,17 +142,17 @@ pub const UNROUTABLE: Metric =
     metric("troupe_unroutable", Kind::ReadCounter, "", "Events that no queue wanted since the node started");
 
 /// Replies to where the question came from.
-pub const REPLIES: Metric = metric("troupe_replies", Kind::Counter, "", "Tries to send a reply, by outcome");
+pub const REPLIES: Metric = metric("troupe_replies", Kind::ReadCounter, "", "Tries to send a reply, by outcome");
 /// Replies that may have been sent twice.
 pub const REPLY_DOUBTFUL: Metric = metric(
     "troupe_reply_doubtful",
-    Kind::Counter,
+    Kind::ReadCounter,
     "",
     "Replies sent again because the try before ended without an answer",
 );
 /// Requests from Slack.
 pub const SLACK_REQUESTS: Metric =
-    metric("troupe_slack_requests", Kind::Counter, "", "Requests from Slack, by what they were answered");
+    metric("troupe_slack_requests", Kind::ReadCounter, "", "Requests from Slack, by what they were answered");
 /// Requests to our listeners.
 pub const HTTP_REQUESTS: Metric =
     metric("troupe_http_requests", Kind::Counter, "", "HTTP requests, by route and status");

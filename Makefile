@@ -1,0 +1,58 @@
+# Everything that people and CI do with this tree. `make` alone says what there is.
+
+CARGO ?= cargo
+# The lock file decides the versions; a build that would change it fails instead.
+LOCKED := --locked
+ONLY ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help test lint fmt run demo bench live tools components
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+test: tools components ## everything CI runs: format, lints, the binary, unit, conformance, system and tidy tests
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets $(LOCKED) -- -D warnings
+	$(CARGO) build $(LOCKED)
+	$(CARGO) test --workspace $(LOCKED)
+	@echo "not part of this version: PostgreSQL, RabbitMQ, Redis and compose tests (everything runs on embedded parts)"
+
+lint: tools components ## format, lints and the shape of the tree; licences too where cargo-deny is installed
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets $(LOCKED) -- -D warnings
+	$(CARGO) test --package troupe-tests --test tidy $(LOCKED)
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check licenses bans sources; \
+	else echo "skipped: cargo-deny is not installed (cargo install cargo-deny --locked)"; fi
+
+fmt: components ## formats the tree
+	$(CARGO) fmt --all
+
+run: tools ## a node on embedded parts: Slack on 127.0.0.1:8080, API on 127.0.0.1:8081
+	$(CARGO) run --release $(LOCKED) -- up
+
+demo: tools ## a Slack command through a crash to its reply, with nothing installed
+	$(CARGO) run --release $(LOCKED) -- demo
+
+bench: tools ## measures, beside a baseline in the same run; ONLY=name for one; writes target/bench.json
+	$(CARGO) build --release $(LOCKED)
+	$(CARGO) run --release $(LOCKED) --package troupe-tests --bin bench -- $(ONLY)
+
+live: tools ## a small real model on this machine, through the openai provider (needs python3; builds it once)
+	tests/live/prepare.sh target/live
+	$(CARGO) build $(LOCKED)
+	$(CARGO) run $(LOCKED) --package troupe-tests --bin live -- target/live
+
+# A C compiler, for SQLite and the TLS library; cargo itself comes from rustup.
+tools:
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.95 or newer from https://rustup.rs" >&2; exit 1; }
+	@command -v cc >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends gcc libc6-dev; \
+	  else \
+	    echo "a C compiler is missing: apt-get install gcc libc6-dev (or your system's like)" >&2; exit 1; \
+	  fi; }
+
+components:
+	@for part in fmt clippy; do $(CARGO) $$part --version >/dev/null 2>&1 || missing="$$missing $$part"; done; \
+	if [ -n "$$missing" ]; then echo "missing:$$missing; run: rustup component add rustfmt clippy" >&2; exit 1; fi

@@ -1,0 +1,145 @@
+//! A node, put together: configuration in, ports open, actors up, doors open; and all of it closed again in order.
+//!
+//! ```text
+//! start   addresses bound → ports opened → troupe started (reply sender last) → doors answer → ready
+//! drain   not ready → doors closed → steps finish their entry → actors stopped → ports closed
+//! ```
+//!
+//! Called by `up`, by the demo and by tests. What is wrong is one clear error before anything answers; the addresses
+//! are bound first, so that a taken port leaves no trace in the data directory.
+
+mod observed;
+mod options;
+mod replies;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use troupe_actors::troupe::{self, Troupe};
+use troupe_runtime::config::NodeConfig;
+use troupe_runtime::domain::agent::AgentSpec;
+use troupe_runtime::model::{self, Models};
+use troupe_runtime::ports::{self, Ports};
+use troupe_runtime::secret::Secrets;
+use troupe_runtime::telemetry::Metrics;
+use troupe_runtime::tool::Tools;
+
+use crate::listener::{Bound, CannotListen, Listener};
+use crate::slack::ingress::{self, Ingress};
+use crate::slack::reply::ReplyStats;
+use crate::slack::signature::{EmptySecret, SigningSecrets};
+
+/// A running node.
+pub struct Node {
+    /// Where the public listener answers.
+    pub http_addr: SocketAddr,
+    /// Where the admin listener answers.
+    pub admin_addr: SocketAddr,
+    /// The actors.
+    pub troupe: Troupe,
+    ready: Arc<AtomicBool>,
+    doors: Vec<Listener>,
+    stop_replies: CancellationToken,
+    over: JoinHandle<()>,
+    drain_timeout: Duration,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port is taken or not ours.
+    #[error(transparent)]
+    Listen(#[from] CannotListen),
+    /// The data directory or what is in it.
+    #[error(transparent)]
+    Ports(#[from] ports::Error),
+    /// The models' options.
+    #[error(transparent)]
+    Models(#[from] model::Error),
+    /// A signing secret is empty.
+    #[error("SLACK_SIGNING_SECRET: {0}")]
+    Secret(#[from] EmptySecret),
+    /// The reply sender's options.
+    #[error("slack: {0}")]
+    Slack(String),
+    /// The actors.
+    #[error(transparent)]
+    Troupe(#[from] troupe::Error),
+}
+
+impl Node {
+    /// Starts a node with these agents; answers once it is ready.
+    ///
+    /// # Errors
+    /// [`StartError`], and nothing is left running.
+    pub async fn start(config: NodeConfig, secrets: Secrets, agents: Vec<AgentSpec>) -> Result<Self, StartError> {
+        let begun = Instant::now();
+        let public = Bound::to(config.http.addr, "TROUPE_HTTP_ADDR").await?;
+        let admin = Bound::to(config.admin.addr, "TROUPE_ADMIN_ADDR").await?;
+        let signing = SigningSecrets::new(config.slack.signing_secrets.clone())?;
+
+        let ports = Arc::new(open_ports(&config, secrets).await?);
+        for spec in &agents {
+            ports.metrics.agent_known(spec.name.as_str(), spec.execution_mode);
+        }
+        let (sent, stop_replies) = (Arc::new(ReplyStats::default()), CancellationToken::new());
+        let sender = replies::child(options::replies(&config)?, &ports, &sent, &stop_replies)?;
+        let started = Troupe::start(ports.clone(), agents, options::actors(&config), vec![sender]).await;
+        let (troupe, over) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                ports.close().await;
+                return Err(error.into());
+            }
+        };
+
+        let ready = Arc::new(AtomicBool::new(true));
+        let ingress = Ingress::new(ports.bus.clone(), signing, options::ingress(&config));
+        observed::observe(&ports, &ingress.stats, &sent);
+        let (http_addr, admin_addr) = (public.addr(), admin.addr());
+        let limits = options::listener(&config);
+        let doors = vec![public.serve(ingress::router(ingress), limits.clone())];
+        let _ = admin;
+        tracing::info!(%http_addr, %admin_addr, ready_ms = begun.elapsed().as_millis() as u64, "the node is ready");
+        Ok(Self {
+            http_addr,
+            admin_addr,
+            troupe,
+            ready,
+            doors,
+            stop_replies,
+            over,
+            drain_timeout: config.drain_timeout,
+        })
+    }
+
+    /// Waits until the node is over by itself: a part of it did not come back.
+    pub async fn over(&mut self) {
+        (&mut self.over).await.ok();
+    }
+
+    /// Closes the doors, lets steps finish the entry they are at, stops everything; within `drain_timeout`.
+    pub async fn drain(self) {
+        let begun = Instant::now();
+        tracing::info!(steps = self.troupe.in_hand(), "the node drains");
+        self.ready.store(false, Ordering::Release);
+        futures::future::join_all(self.doors.into_iter().map(Listener::stop)).await;
+        self.stop_replies.cancel();
+        self.troupe.drain(self.drain_timeout.saturating_sub(begun.elapsed())).await;
+        self.over.await.ok();
+        self.troupe.ports().close().await;
+        tracing::info!(took_ms = begun.elapsed().as_millis() as u64, "the node is drained");
+    }
+}
+
+async fn open_ports(config: &NodeConfig, secrets: Secrets) -> Result<Ports, StartError> {
+    let of_models = options::models(config);
+    let models = Models::new(secrets, Models::client(&of_models)?, of_models)?;
+    let tools = Tools::new(options::tools(config));
+    let ports = options::ports(config);
+    Ok(Ports::embedded(&config.data_dir, &config.node.name, ports, models, tools, Metrics::new()).await?)
+}

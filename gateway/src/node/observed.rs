@@ -1,0 +1,71 @@
+//! What is counted where it happens and read at a scrape: scripted calls, the writer, Slack's two directions.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use troupe_runtime::domain::agent::AgentName;
+use troupe_runtime::ports::Ports;
+use troupe_runtime::telemetry::metrics::Reading;
+use troupe_runtime::telemetry::names;
+
+use crate::slack::ingress::IngressStats;
+use crate::slack::reply::ReplyStats;
+
+/// Ties the counters to their metrics.
+pub(super) fn observe(ports: &Arc<Ports>, received: &Arc<IngressStats>, sent: &Arc<ReplyStats>) {
+    let calls = ports.models.scripted_calls();
+    ports.metrics.observe(names::SCRIPTED_MODEL_CALLS, move || {
+        let reading = |(agent, rule, value): (AgentName, usize, u64)| Reading {
+            labels: vec![(names::AGENT, agent.to_string()), (names::RULE, rule.to_string())],
+            value,
+        };
+        calls.snapshot().into_iter().map(reading).collect()
+    });
+    // Weak: the metrics are part of the ports and must not keep them.
+    let writer = Arc::downgrade(ports);
+    let written = move |of: fn(&troupe_runtime::sqlite::writer::Written) -> u64| {
+        let writer = writer.clone();
+        move || writer.upgrade().map(|ports| vec![Reading::plain(of(&ports.written()))]).unwrap_or_default()
+    };
+    ports.metrics.observe(names::STORE_TRANSACTIONS, written(|w| w.transactions));
+    ports.metrics.observe(names::STORE_BATCH_OPERATIONS, written(|w| w.operations));
+    ports.metrics.observe(names::STORE_ROWS, written(|w| w.rows));
+
+    let stats = received.clone();
+    ports.metrics.observe(names::SLACK_REQUESTS, move || {
+        let IngressStats { accepted, unrouted, ignored, refused, malformed, unavailable, rate_limited } = &*stats;
+        readings(
+            names::ANSWER,
+            &[
+                ("accepted", accepted),
+                ("unrouted", unrouted),
+                ("ignored", ignored),
+                ("refused", refused),
+                ("malformed", malformed),
+                ("unavailable", unavailable),
+                ("rate_limited", rate_limited),
+            ],
+        )
+    });
+    let stats = sent.clone();
+    ports.metrics.observe(names::REPLIES, move || {
+        let ReplyStats { sent, reconciled, given_up, retried, rate_limited, passed, .. } = &*stats;
+        readings(
+            names::OUTCOME,
+            &[
+                ("sent", sent),
+                ("reconciled", reconciled),
+                ("given_up", given_up),
+                ("retried", retried),
+                ("rate_limited", rate_limited),
+                ("passed", passed),
+            ],
+        )
+    });
+    let stats = sent.clone();
+    ports.metrics.observe(names::REPLY_DOUBTFUL, move || vec![Reading::plain(stats.doubtful.load(Ordering::Relaxed))]);
+}
+
+fn readings(label: &'static str, counts: &[(&str, &AtomicU64)]) -> Vec<Reading> {
+    counts.iter().map(|(word, count)| Reading::of(label, *word, count.load(Ordering::Relaxed))).collect()
+}
