@@ -42,7 +42,7 @@ async fn pending_then_told(harness: &mut dyn Harness) -> Verdict {
 
 async fn pending_survives(harness: &mut dyn Harness) -> Verdict {
     let stores = open(harness).await?;
-    let tasks = vec![ended(&stores).await?, ended(&stores).await?, ended(&stores).await?];
+    let tasks = [ended(&stores).await?, ended(&stores).await?, ended(&stores).await?];
     let before = stores.outbox.pending(10).await?;
     stores.outbox.told(vec![before[0].seq]).await?;
     let stores = reopen(harness, stores).await?;

@@ -73,7 +73,7 @@ impl Write for Save {
             let rows = array(round.iter().map(|place| batch[*place].row.as_str()));
             let saved = sqlx::query(SAVE).bind(rows).fetch_all(&mut *connection).await?;
             let mut saved: HashMap<(String, String), u64> =
-                saved.iter().map(version).collect::<Result<_, Error>>().map_err(broken)?;
+                saved.iter().map(version).collect::<Result<_, Error>>().map_err(|error| broken(&error))?;
             for place in round {
                 answers[place] = saved.remove(&batch[place].key);
             }

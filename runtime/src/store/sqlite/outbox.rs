@@ -95,7 +95,7 @@ impl Write for Forget {
 
     async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<()>, sqlite::Error> {
         let seqs: Vec<i64> = batch.iter().flat_map(|forget| forget.0.iter().copied()).collect();
-        let seqs = json(&seqs).map_err(broken)?;
+        let seqs = json(&seqs).map_err(|error| broken(&error))?;
         sqlx::query(TOLD).bind(seqs).execute(connection).await?;
         Ok(vec![(); batch.len()])
     }

@@ -107,7 +107,7 @@ impl Write for Begin {
 
 fn state(row: &SqliteRow) -> Result<(TaskId, Result<ReplyState, Error>), sqlite::Error> {
     let row = Stored::new(row, "replies");
-    let task = row.id("task_id").map_err(broken)?;
+    let task = row.id("task_id").map_err(|error| broken(&error))?;
     let state = row.word("status", |word| match word {
         "sending" => Some(ReplyState::Doubtful),
         "pending" => Some(ReplyState::Clear),

@@ -73,7 +73,7 @@ pub(super) fn ids(rows: &[SqliteRow]) -> Result<HashSet<Uuid>, sqlx::Error> {
 }
 
 /// A row of ours that breaks a write.
-pub(super) fn broken(error: Error) -> sqlite::Error {
+pub(super) fn broken(error: &Error) -> sqlite::Error {
     sqlite::Error::Statement(error.to_string())
 }
 

@@ -110,7 +110,7 @@ impl Write for Take {
             let rows = array(round.iter().map(|place| batch[*place].row.as_str()));
             let taken = sqlx::query(CLAIM).bind(rows).fetch_all(&mut *connection).await?;
             let mut taken: HashMap<StepId, Claim> =
-                taken.iter().map(claim).collect::<Result<_, Error>>().map_err(broken)?;
+                taken.iter().map(claim).collect::<Result<_, Error>>().map_err(|error| broken(&error))?;
             for place in round {
                 answers[place] = taken.remove(&batch[place].step);
             }
