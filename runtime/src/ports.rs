@@ -48,6 +48,8 @@ pub struct Options {
     pub sqlite: sqlite::Options,
     /// The store.
     pub store: store::sqlite::Options,
+    /// The read cache before it.
+    pub cache: store::cache::Options,
     /// The queues.
     pub bus: bus::Options,
 }
@@ -78,6 +80,7 @@ impl Ports {
     ) -> Result<Self, Error> {
         let database = Database::open(dir, &options.sqlite).await?;
         let stores = store::sqlite::stores(database.clone(), options.store);
+        let stores = store::cache::cached(stores, &options.cache);
         let bus = EmbeddedBus::open(database.clone(), options.bus).await?;
         let incarnation = stores.nodes.start(name).await?;
         let ports = Self {

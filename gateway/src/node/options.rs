@@ -14,18 +14,25 @@ use crate::slack::ingress::IngressOptions;
 use crate::slack::reply::ReplyOptions;
 
 pub(super) fn ports(config: &NodeConfig) -> ports::Options {
+    let (of_store, of_bus) = (&config.store, &config.bus);
     ports::Options {
         sqlite: sqlite::Options {
-            batch_max: config.store.batch_max,
-            writer_queue_max: config.store.writer_queue_max,
-            ..sqlite::Options::default()
+            readers: of_store.readers,
+            batch_max: of_store.batch_max,
+            writer_queue_max: of_store.writer_queue_max,
+            busy_timeout: of_store.busy_timeout,
         },
-        store: store::sqlite::Options::default(),
+        store: store::sqlite::Options { rows_max: of_store.rows_max, ..store::sqlite::Options::default() },
+        cache: store::cache::Options {
+            memory_bytes_max: of_store.cache_bytes_max,
+            specs_max: of_store.cache_specs_max,
+        },
         bus: bus::Options {
-            retry_ladder: config.bus.retry_ladder.clone(),
-            event_bytes_max: config.bus.message_bytes_max,
-            queue_events_max: config.bus.queue_events_max as u64,
-            ..bus::Options::default()
+            retry_ladder: of_bus.retry_ladder.clone(),
+            event_bytes_max: of_bus.event_bytes_max,
+            queue_events_max: of_bus.queue_events_max,
+            cache_bytes_max: of_bus.cache_bytes_max,
+            index_events_max: of_bus.index_events_max,
         },
     }
 }
@@ -47,9 +54,10 @@ pub(super) fn models(config: &NodeConfig) -> ModelOptions {
             retry_after_max: of.retry_after_max,
         },
         connect_timeout: of.connect_timeout,
+        idle_timeout: of.idle_timeout,
         answer_bytes_max: of.answer_bytes_max,
+        tool_calls_max: of.tool_calls_max,
         prices: prices.collect(),
-        ..ModelOptions::default()
     }
 }
 
@@ -59,20 +67,28 @@ pub(super) fn tools(config: &NodeConfig) -> ToolOptions {
         wait_max: of.wait_max,
         http_get: HttpGetOptions {
             timeout: of.http_get.timeout,
+            connect_timeout: of.http_get.connect_timeout,
             body_bytes_max: of.http_get.body_bytes_max,
-            redirects_max: of.http_get.redirects_max as u32,
+            redirects_max: of.http_get.redirects_max,
             ..HttpGetOptions::default()
         },
     }
 }
 
 pub(super) fn actors(config: &NodeConfig) -> stage::Options {
+    let of = &config.steps;
     stage::Options {
-        steps_max: config.steps.per_node_max,
-        steps_per_instance_max: config.steps.per_instance_max,
-        claims_max: config.steps.claims_max,
-        prefetch: usize::from(config.bus.prefetch),
-        ..stage::Options::default()
+        steps_max: of.per_node_max,
+        steps_per_instance_max: of.per_instance_max,
+        accept_max: of.accept_max,
+        prefetch: of.prefetch,
+        claims_max: of.claims_max,
+        record_for: of.record_for,
+        attempt_backoff: of.attempt_backoff,
+        relay_batch: of.relay_batch,
+        sweep_every: of.sweep_every,
+        orphans_max: of.orphans_max,
+        call_timeout: of.call_timeout,
     }
 }
 
@@ -89,7 +105,8 @@ pub(super) fn ingress(config: &NodeConfig) -> IngressOptions {
         body_bytes_max: config.http.body_bytes_max,
         body_timeout: config.http.body_timeout,
         publish_timeout: config.http.publish_timeout,
-        ..IngressOptions::default()
+        skew_seconds_max: config.slack.skew_max.as_secs() as i64,
+        bodies_bytes_max: config.http.bodies_bytes_max,
     }
 }
 
@@ -101,10 +118,16 @@ pub(super) fn replies(config: &NodeConfig) -> Result<ReplyOptions, StartError> {
         bot_token: slack.bot_token.clone(),
         response_hosts: slack.response_hosts.clone(),
         in_flight_max: of.in_flight_max,
+        prefetch: of.prefetch,
         attempts_max: of.tries,
         backoff: of.backoff_base,
         backoff_max: of.backoff_max,
         request_timeout: of.timeout,
+        connect_timeout: of.connect_timeout,
+        retry_after_max: of.retry_after_max,
+        answer_bytes_max: of.answer_bytes_max,
+        pages_max: of.pages_max,
+        text_chars_max: of.text_chars_max,
         redeliveries_max: config.bus.retry_ladder.len() as u32,
         ..ReplyOptions::new(base)
     })
