@@ -17,6 +17,3 @@ mod testing;
 
 /// The prefix of the `source` of every event from Slack; the workspace follows.
 pub const SOURCE_PREFIX: &str = "/slack/";
-
-#[cfg(test)]
-mod tests;

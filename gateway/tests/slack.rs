@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -21,11 +21,11 @@ use troupe_runtime::domain::topic::inbox_queue;
 use troupe_runtime::sqlite::{self, Database};
 use troupe_runtime::store::{self, Acceptance, Accepted, Stores};
 
-use super::ingress::{Ingress, IngressOptions, router};
-use super::reply::{ReplyOptions, ReplySender, ReplyStats};
-use super::signature::SigningSecrets;
-use crate::stand_in::requests::{Asker, SignedRequest};
-use crate::stand_in::{BOT_TOKEN, Misbehaviour, SIGNING_SECRET, SlackStandIn};
+use troupe_gateway::slack::ingress::{Ingress, IngressOptions, router};
+use troupe_gateway::slack::reply::{ReplyOptions, ReplySender, ReplyStats};
+use troupe_gateway::slack::signature::SigningSecrets;
+use troupe_gateway::stand_in::requests::{Asker, SignedRequest};
+use troupe_gateway::stand_in::{BOT_TOKEN, Misbehaviour, SIGNING_SECRET, SlackStandIn};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -40,6 +40,7 @@ struct House {
 }
 
 async fn house() -> House {
+    log();
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let dir = tempfile::tempdir().unwrap();
     let database = Database::open(dir.path(), &sqlite::Options::default()).await.unwrap();
@@ -179,6 +180,21 @@ async fn a_given_up_reply_is_sent_when_its_dead_letter_is_replayed() {
     assert_eq!(house.stores.replies.reply(task).await.unwrap().unwrap().status, "sent");
 }
 
+/// What every test of this file logs; one log, because a log of one test alone loses what another thread met first.
+fn log() -> &'static Log {
+    static LOG: OnceLock<Log> = OnceLock::new();
+    LOG.get_or_init(|| {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(move || writer.clone());
+        subscriber.init();
+        log
+    })
+}
+
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -194,15 +210,6 @@ impl Write for Log {
 
 #[tokio::test]
 async fn nothing_that_people_wrote_and_no_secret_stands_in_the_log() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    // Everything runs on this thread, so the log of this test is all of its log and no other's.
-    let _guard = tracing::subscriber::set_default(subscriber);
     let house = house().await;
     let _sender = house.sender();
     let asker = Asker::default();
@@ -215,7 +222,7 @@ async fn nothing_that_people_wrote_and_no_secret_stands_in_the_log() {
     assert_eq!(house.send(&stranger.message("kanarie", "1700.2", None)).await, 401);
     assert!(house.slack.wait_for(2, PATIENCE).await);
     house.quiet().await;
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = String::from_utf8(log().0.lock().unwrap().clone()).unwrap();
     let ours: Vec<_> = log.lines().filter(|line| line.contains("component=\"slack\"")).collect();
     assert!(ours.iter().any(|line| line.contains("reply sent")) && ours.iter().any(|line| line.contains("refused")));
     for secret in ["kanarie", BOT_TOKEN, SIGNING_SECRET] {
