@@ -1,6 +1,8 @@
 //! Both directions together on the real embedded bus and store: a signed request becomes one reply, whatever is
 //! delivered twice or dies in between, and nothing of what people wrote stands in the log.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::Write;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
