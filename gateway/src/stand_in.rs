@@ -189,10 +189,10 @@ async fn respond(State(shared): State<Arc<Shared>>, Path(n): Path<String>, body:
         Err(answer) => return answer,
     };
     let used = {
-        let mut uses = lock(&shared.uses);
-        let used = uses.entry(n.clone()).or_default();
-        *used += 1;
-        *used
+        let mut urls = lock(&shared.uses);
+        let times = urls.entry(n.clone()).or_default();
+        *times += 1;
+        *times
     };
     if used > RESPONSE_URL_USES {
         return (StatusCode::NOT_FOUND, "used_url").into_response();

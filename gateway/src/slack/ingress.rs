@@ -256,7 +256,7 @@ impl From<inbound::BadInput> for Turned {
 impl Turned {
     /// The one table of refusals. Slack must not send again what will be refused again; a refused signature says
     /// nothing of who sent it, so it asks for nothing.
-    fn answer(self, stats: &IngressStats) -> Response {
+    fn answer(self, seen: &IngressStats) -> Response {
         let (status, title, detail, retry) = match self {
             Self::NotConfigured => {
                 let detail = "SLACK_SIGNING_SECRET is not set; set it and restart".to_owned();
@@ -273,9 +273,9 @@ impl Turned {
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "try again", String::new(), true),
         };
         match status {
-            StatusCode::UNAUTHORIZED => _ = stats.refused.fetch_add(1, Ordering::Relaxed),
+            StatusCode::UNAUTHORIZED => _ = seen.refused.fetch_add(1, Ordering::Relaxed),
             StatusCode::SERVICE_UNAVAILABLE => {}
-            _ => _ = stats.malformed.fetch_add(1, Ordering::Relaxed),
+            _ => _ = seen.malformed.fetch_add(1, Ordering::Relaxed),
         }
         let problem = json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail});
         let mut response = (status, [(CONTENT_TYPE, "application/problem+json")], problem.to_string()).into_response();

@@ -167,7 +167,7 @@ async fn signed_bytes_of_any_kind_are_answered_in_a_known_way() {
     let seed: u64 = rand::rng().random();
     println!("seed {seed}");
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut seen = std::collections::BTreeMap::<u16, u32>::new();
+    let mut answers = std::collections::BTreeMap::<u16, u32>::new();
     for n in 0..1_000 {
         let mut body: Vec<u8> = (0..rng.random_range(0..2_100)).map(|_| rng.random()).collect();
         let content_type = ["application/json", "application/x-www-form-urlencoded", "text/plain", ""][n % 4];
@@ -185,11 +185,11 @@ async fn signed_bytes_of_any_kind_are_answered_in_a_known_way() {
             .header("x-slack-request-timestamp", now)
             .header("x-slack-signature", signature)
             .body(body);
-        *seen.entry(request.send().await.unwrap().status().as_u16()).or_default() += 1;
+        *answers.entry(request.send().await.unwrap().status().as_u16()).or_default() += 1;
     }
-    println!("{seen:?}");
-    assert!(seen.keys().all(|status| [200, 400, 413].contains(status)), "{seen:?}");
-    assert!(seen.contains_key(&400) && seen.contains_key(&413), "{seen:?}");
+    println!("{answers:?}");
+    assert!(answers.keys().all(|status| [200, 400, 413].contains(status)), "{answers:?}");
+    assert!(answers.contains_key(&400) && answers.contains_key(&413), "{answers:?}");
 }
 
 #[tokio::test]

@@ -119,11 +119,8 @@ impl Errands {
         };
         match state {
             ReplyState::Sent => return Ok(End::Done),
-            // A first delivery of what was given up is an operator's replay of the dead letter: sent after all.
-            ReplyState::GivenUp if errand.delivery.retrycount > 0 || errand.delivery.redelivered => {
-                return Ok(End::Never("it was given up before".to_owned()));
-            }
             ReplyState::Clear => {}
+            // What was given up comes back by an operator's replay, or because we died before burying it: sent after all.
             ReplyState::Doubtful | ReplyState::GivenUp => match self.look(errand, &target).await? {
                 Looked::Found { ts } => {
                     self.stats.reconciled.fetch_add(1, Ordering::Relaxed);

@@ -17,13 +17,10 @@ pub(super) fn message(answer: &Answered, chars_max: usize) -> String {
     let task = answer.task_id;
     match &answer.outcome {
         Outcome::Succeeded { output } if output.trim().is_empty() => format!("The answer is empty (task {task})."),
-        Outcome::Succeeded { output } => {
-            let (mut text, left) = mrkdwn(output, chars_max);
-            if left > 0 {
-                text.push_str(&format!("\n… {left} more characters did not fit; all of it is in task {task}."));
-            }
-            text
-        }
+        Outcome::Succeeded { output } => match mrkdwn(output, chars_max) {
+            (text, 0) => text,
+            (text, left) => format!("{text}\n… {left} more characters did not fit; all of it is in task {task}."),
+        },
         Outcome::Failed { failure } => format!("I could not finish this: {} (task {task}).", phrase(failure.reason)),
         Outcome::Cancelled { .. } => format!("This was called off (task {task})."),
     }

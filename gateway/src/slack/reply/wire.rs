@@ -247,7 +247,7 @@ impl Wire {
 
     async fn read(&self, mut response: Response) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| plain(error))? {
+        while let Some(chunk) = response.chunk().await.map_err(plain)? {
             if bytes.len() + chunk.len() > self.answer_bytes_max {
                 return Err(format!("the answer has more than {} bytes", self.answer_bytes_max));
             }
