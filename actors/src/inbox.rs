@@ -21,7 +21,7 @@ use troupe_runtime::fault::{Fault, Faulty as _};
 use troupe_runtime::store::{Acceptance, Accepted, Claim};
 use troupe_runtime::supervision::ChildContext;
 
-use crate::pool::PoolMessage;
+use crate::pool::message::PoolMessage;
 use crate::served::Served;
 use crate::stage::Stage;
 use crate::work::Work;

@@ -8,36 +8,20 @@
 //! recovery finds what was in hand.
 
 mod company;
+pub mod message;
 mod round_robin;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
-use ractor_cluster_derive::RactorMessage;
-use troupe_runtime::domain::agent::AgentName;
-use troupe_runtime::supervision::{ChildContext, ChildEvent, ChildTimer, Children, ChildrenOptions, Tree};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use troupe_runtime::supervision::{ChildContext, ChildEvent, Children, ChildrenOptions, Tree};
 
 use self::company::Company;
 pub use self::company::Member;
-use crate::registry::AgentView;
+pub use self::message::PoolMessage;
 use crate::stage::Stage;
 use crate::work::Work;
-
-/// What a pool is told.
-#[derive(Debug, RactorMessage)]
-pub enum PoolMessage {
-    /// An inbox has accepted these.
-    Accepted(Vec<Arc<Work>>),
-    /// The recovery has claimed these; they may have begun.
-    Recovered(Vec<Arc<Work>>),
-    /// How do the agents stand?
-    Views(RpcReplyPort<Vec<AgentView>>),
-    /// An operator wants an agent's instances back, with a whole budget; answers whether it is here.
-    Reset(AgentName, RpcReplyPort<bool>),
-    /// A child's wait is over.
-    Child(ChildTimer),
-}
 
 /// A pool.
 pub struct Pool {

@@ -16,7 +16,7 @@ use troupe_runtime::domain::step::Incarnation;
 use troupe_runtime::store::{self, Orphan};
 use troupe_runtime::supervision::ChildContext;
 
-use crate::pool::PoolMessage;
+use crate::pool::message::PoolMessage;
 use crate::served::Served;
 use crate::stage::Stage;
 use crate::work::Work;

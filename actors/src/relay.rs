@@ -1,17 +1,17 @@
 //! The relay: tells the bus what the outbox holds.
 //!
-//! Started by the root, woken by steps that end ([`RelayHint`]) and by its own timer; owns nothing but its place in the
+//! Started by the root, woken by steps that end ([`hint::RelayHint`]) and by its own timer; owns nothing but its place in the
 //! loop. It publishes the end of a step, confirmed, and only then takes it out of the outbox; what it did twice is one
 //! event, for its id is derived from the step. A failed task's event is put among the dead letters the same way. When
 //! the relay dies it is started again and finds the outbox as it was; while the bus is away the outbox waits.
 
+pub mod hint;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::future::join_all;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
-use ractor_cluster_derive::RactorMessage;
 use troupe_runtime::bus::{self, DeadLetter, Routing};
 use troupe_runtime::domain::agent::SlackReply;
 use troupe_runtime::domain::answer::{Answered, Origin};
@@ -21,41 +21,8 @@ use troupe_runtime::domain::topic::inbox_queue;
 use troupe_runtime::store::Told;
 use troupe_runtime::supervision::ChildContext;
 
+use self::hint::RelayMessage;
 use crate::stage::Stage;
-
-/// What the relay is told.
-#[derive(Debug, Clone, Copy, RactorMessage)]
-pub enum RelayMessage {
-    /// Something may be in the outbox.
-    Look,
-}
-
-/// How steps wake the relay: at most one message waits, however many steps end. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct RelayHint {
-    relay: Arc<Mutex<Option<ActorRef<RelayMessage>>>>,
-    waiting: Arc<AtomicBool>,
-}
-
-impl RelayHint {
-    /// Something is in the outbox.
-    pub fn look(&self) {
-        if !self.waiting.swap(true, Ordering::AcqRel) {
-            let relay = self.relay.lock().unwrap_or_else(PoisonError::into_inner);
-            // Lost when the relay is down; it looks by itself when it is back.
-            relay.as_ref().map(|relay| relay.cast(RelayMessage::Look));
-        }
-    }
-
-    fn heard(&self) {
-        self.waiting.store(false, Ordering::Release);
-    }
-
-    fn set(&self, relay: ActorRef<RelayMessage>) {
-        *self.relay.lock().unwrap_or_else(PoisonError::into_inner) = Some(relay);
-        self.heard();
-    }
-}
 
 /// The relay.
 pub struct Relay {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use troupe_runtime::domain::ids::TaskId;
 use troupe_runtime::ports::Ports;
 
-use crate::relay::RelayHint;
+use crate::relay::hint::RelayHint;
 use crate::work::InHand;
 
 /// Limits of the acting side.

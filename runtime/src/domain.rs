@@ -9,6 +9,7 @@ pub mod clarification;
 pub mod event;
 pub mod ids;
 pub mod journal;
+pub mod name;
 pub mod outcome;
 pub mod plan;
 pub mod run;

@@ -11,7 +11,7 @@ use troupe_runtime::supervision::{
     ActorState, ChildSpec, ChildView, Children, MailboxOptions, RestartBudget, Shutdown,
 };
 
-use super::PoolMessage;
+use super::message::PoolMessage;
 use super::round_robin::RoundRobin;
 use crate::agent::{AgentActor, AgentMessage};
 use crate::inbox::{Inbox, InboxParts};

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::agent::AgentName;
+use super::name::AgentName;
 
 /// AMQP's limit on a routing key, in bytes.
 pub const TOPIC_BYTES_MAX: usize = 255;

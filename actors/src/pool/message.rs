@@ -1,0 +1,26 @@
+//! What a pool is told, and by whom: its inboxes, the recovery, the orchestrator, its own timers.
+
+use std::sync::Arc;
+
+use ractor::RpcReplyPort;
+use ractor_cluster_derive::RactorMessage;
+use troupe_runtime::domain::agent::AgentName;
+use troupe_runtime::supervision::ChildTimer;
+
+use crate::registry::AgentView;
+use crate::work::Work;
+
+/// What a pool is told.
+#[derive(Debug, RactorMessage)]
+pub enum PoolMessage {
+    /// An inbox has accepted these.
+    Accepted(Vec<Arc<Work>>),
+    /// The recovery has claimed these; they may have begun.
+    Recovered(Vec<Arc<Work>>),
+    /// How do the agents stand?
+    Views(RpcReplyPort<Vec<AgentView>>),
+    /// An operator wants an agent's instances back, with a whole budget; answers whether it is here.
+    Reset(AgentName, RpcReplyPort<bool>),
+    /// A child's wait is over.
+    Child(ChildTimer),
+}

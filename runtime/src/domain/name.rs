@@ -1,0 +1,69 @@
+//! The name of an agent: a word that can stand in a topic, a queue, a path and a file name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// An agent's name: `[a-z][a-z0-9-]{0,62}`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AgentName(String);
+
+/// A text that is not an agent's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no agent name: a lower-case letter, then up to 62 of a-z, 0-9 and -")]
+pub struct BadAgentName(pub String);
+
+impl AgentName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AgentName {
+    type Err = BadAgentName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut chars = text.chars();
+        let good = chars.next().is_some_and(|c| c.is_ascii_lowercase())
+            && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+            && text.len() <= 63;
+        if good { Ok(Self(text.to_owned())) } else { Err(BadAgentName(text.to_owned())) }
+    }
+}
+
+impl TryFrom<String> for AgentName {
+    type Error = BadAgentName;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<AgentName> for String {
+    fn from(name: AgentName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for AgentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        assert!("researcher-2".parse::<AgentName>().is_ok());
+        for bad in ["", "2nd", "Big", "a_b", "a.b", &"x".repeat(64)] {
+            assert!(bad.parse::<AgentName>().is_err(), "{bad} passed");
+        }
+    }
+}
