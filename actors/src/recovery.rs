@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use futures::future::join_all;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use ractor_cluster_derive::RactorMessage;
 use troupe_runtime::domain::agent::ExecutionMode;
@@ -75,27 +76,34 @@ impl Recovery {
         self.take_up(lost, seen).await.map(drop)
     }
 
-    /// Claims steps and hands them to their pools; answers how many it got.
+    /// Claims steps and hands them to their pools; answers how many it got. Side by side: the claims share commits.
     async fn take_up(&self, orphans: Vec<Orphan>, seen: &mut Seen) -> Result<usize, store::Error> {
-        let mut claimed = 0;
+        let mut ready = Vec::with_capacity(orphans.len());
         for orphan in orphans {
-            let Some(served) = self.served(&orphan, seen).await? else { continue };
-            let Some(pool) = (self.pool)(served.mode()) else { continue };
-            let Some(work) = self.claim(&orphan, served).await? else { continue };
-            tracing::info!(
-                trace_id = work.trace.trace_id(),
-                task_id = %orphan.task,
-                step_id = %orphan.step.id,
-                agent = %orphan.agent,
-                epoch = %work.claim.epoch,
-                "a step is taken up again from its journal"
-            );
-            claimed += 1;
-            if pool.cast(PoolMessage::Recovered(vec![Arc::new(work)])).is_err() {
-                tracing::warn!(step_id = %orphan.step.id, "its pool is down; the next sweep tries again");
+            if let Some(served) = self.served(&orphan, seen).await? {
+                ready.push((orphan, served));
             }
         }
-        Ok(claimed)
+        let handed = join_all(ready.iter().map(|(orphan, served)| self.hand_over(orphan, served))).await;
+        handed.into_iter().try_fold(0, |count, handed| Ok(count + usize::from(handed?)))
+    }
+
+    /// Claims one step and hands it to its pool; `false` when somebody else was faster or the pool is down.
+    async fn hand_over(&self, orphan: &Orphan, served: &Arc<Served>) -> Result<bool, store::Error> {
+        let Some(pool) = (self.pool)(served.mode()) else { return Ok(false) };
+        let Some(work) = self.claim(orphan, served.clone()).await? else { return Ok(false) };
+        tracing::info!(
+            trace_id = work.trace.trace_id(),
+            task_id = %orphan.task,
+            step_id = %orphan.step.id,
+            agent = %orphan.agent,
+            epoch = %work.claim.epoch,
+            "a step is taken up again from its journal"
+        );
+        if pool.cast(PoolMessage::Recovered(vec![Arc::new(work)])).is_err() {
+            tracing::warn!(step_id = %orphan.step.id, "its pool is down; the next sweep tries again");
+        }
+        Ok(true)
     }
 
     async fn claim(&self, orphan: &Orphan, served: Arc<Served>) -> Result<Option<Work>, store::Error> {
