@@ -228,10 +228,10 @@ impl Inner {
         let mut queue = cell.lock();
         let answer = act(&mut queue);
         let gone = queue.hand_over(self, cell);
-        let call = queue.must_call();
+        let wants = queue.must_call();
         drop(queue);
         drop(gone);
-        if call {
+        if wants {
             self.errands.call(cell);
         }
         answer
