@@ -2,6 +2,8 @@
 //!
 //! Listed by [`super::cases`]; each answers what it saw wrong.
 
+use futures::future::join_all;
+
 use super::{
     BoxHarness, Options, QueueSpec, Verdict, consume, declare_q, drain, ensure, failed, next, nothing_more, number,
     numbers, publish, publish_at, same, take, until_depth,
@@ -12,6 +14,7 @@ super::list![
     an_acknowledgement_is_final,
     higher_priorities_go_first_and_older_events_before_younger_ones,
     an_urgent_event_overtakes_what_was_not_handed_out,
+    events_published_without_waiting_in_between_keep_their_order,
     prefetch_bounds_what_is_unsettled,
     a_dropped_delivery_returns_to_its_place,
     a_dropped_consumer_returns_what_it_held,
@@ -79,6 +82,16 @@ async fn an_urgent_event_overtakes_what_was_not_handed_out(mut harness: BoxHarne
         delivery.settle.ack();
     }
     same("order", &drain(&mut consumer, 4).await?, &vec![100, 2, 3, 4])
+}
+
+async fn events_published_without_waiting_in_between_keep_their_order(mut harness: BoxHarness) -> Verdict {
+    let bus = harness.open(Options::default()).await?;
+    declare_q(&*bus).await?;
+    let mut consumer = consume(&*bus, 50).await?;
+    let publishing = join_all((0..300).map(|n| publish(&*bus, n)));
+    let (published, drained) = tokio::join!(publishing, drain(&mut consumer, 300));
+    published.into_iter().collect::<Result<Vec<()>, String>>()?;
+    same("order", &drained?, &(0..300).collect())
 }
 
 async fn prefetch_bounds_what_is_unsettled(mut harness: BoxHarness) -> Verdict {
