@@ -2,7 +2,8 @@
 //!
 //! An adapter MUST confirm a publish only after the event is durable in every queue that it was routed to; MUST keep a
 //! delivery until it is acknowledged, retried or buried, and hand it out again when its consumer dies; MUST hand out by
-//! priority (9 first) and, within one priority, by age. It MAY deliver twice: whoever accepts is unique by event id.
+//! priority (9 first) and, within one priority, by age: in the order in which one publisher began to publish, whether
+//! or not it waited in between. It MAY deliver twice: whoever accepts is unique by event id.
 //!
 //! ```text
 //! publish ─► bindings ─► queue ─► delivery ─┬─ ack      gone

@@ -228,10 +228,10 @@ impl Inner {
         let mut queue = cell.lock();
         let answer = act(&mut queue);
         let gone = queue.hand_over(self, cell);
-        let call = queue.must_call();
+        let wants = queue.must_call();
         drop(queue);
         drop(gone);
-        if call {
+        if wants {
             self.errands.call(cell);
         }
         answer
@@ -287,38 +287,30 @@ impl Inner {
     }
 
     /// Takes a place in each queue, or in none.
-    fn reserve(&self, cells: &[Arc<Cell>], event: &Event) -> Result<Vec<(Arc<Cell>, Place)>, Error> {
+    fn reserve(self: &Arc<Self>, cells: &[Arc<Cell>], event: &Event) -> Result<Reserved, Error> {
         let limit = self.options.queue_events_max;
-        let mut places: Vec<(Arc<Cell>, Place)> = Vec::with_capacity(cells.len());
+        let mut reserved = Reserved { inner: self.clone(), places: Vec::with_capacity(cells.len()) };
         for cell in cells {
             let seq = self.last_seq.fetch_add(1, Ordering::Relaxed) + 1;
-            if !cell.lock().reserve(seq, limit) {
-                for (cell, place) in places {
-                    cell.lock().release(place.seq);
-                }
+            let place = Place::new(event.priority, seq);
+            if !cell.lock().reserve(place, limit) {
                 return Err(Error::QueueFull { queue: cell.name().to_owned(), limit });
             }
-            places.push((cell.clone(), Place::new(event.priority, seq)));
+            reserved.places.push((cell.clone(), place));
         }
-        Ok(places)
+        Ok(reserved)
     }
 
     /// Makes the event durable in all of the queues, then lets them have it.
     async fn put(self: &Arc<Self>, cells: &[Arc<Cell>], event: Arc<Event>) -> Result<(), Error> {
         let body = self.body(&event)?;
-        let places = self.reserve(cells, &event)?;
+        let reserved = self.reserve(cells, &event)?;
         let inner = self.clone();
         detached(async move {
             let bytes = body.len();
-            let rows = places.iter().map(|(cell, place)| (place.seq, cell.id(), place.rank)).collect();
-            let written = inner.database.writer().submit(Put { rows, body }).await;
-            for (cell, place) in &places {
-                match &written {
-                    Ok(()) => inner.at(cell, |queue| queue.arrive(*place, &event, bytes)),
-                    Err(_) => cell.lock().release(place.seq),
-                }
-            }
-            Ok(written?)
+            inner.database.writer().submit(Put { rows: reserved.rows(), body }).await?;
+            reserved.arrive(&event, bytes);
+            Ok(())
         })
         .await
     }
@@ -326,30 +318,54 @@ impl Inner {
     async fn replay(self: &Arc<Self>, letter: DeadLetter) -> Result<Option<Event>, Error> {
         let cell = self.cell(&letter.queue)?;
         let old = letter.event;
-        let event = Event {
+        let event = Arc::new(Event {
             id: new_event_id(),
             time: Utc::now(),
             traceparent: old.traceparent.child(),
             retrycount: 0,
             causationid: Some(old.id),
             ..old
-        };
+        });
         let body = self.body(&event)?;
-        let (_, place) = self.reserve(std::slice::from_ref(&cell), &event)?.swap_remove(0);
+        let reserved = self.reserve(std::slice::from_ref(&cell), &event)?;
         let inner = self.clone();
         detached(async move {
             let bytes = body.len();
-            let operation = Replay { id: letter.id, place, queue: cell.id(), body };
-            let written = inner.database.writer().submit(operation).await;
-            let event = Arc::new(event);
-            if matches!(written, Ok(true)) {
-                inner.at(&cell, |queue| queue.arrive(place, &event, bytes));
-            } else {
-                cell.lock().release(place.seq);
+            let operation = Replay { id: letter.id, put: Put { rows: reserved.rows(), body } };
+            if !inner.database.writer().submit(operation).await? {
+                return Ok(None);
             }
-            Ok(written?.then(|| Event::clone(&event)))
+            reserved.arrive(&event, bytes);
+            Ok(Some(Event::clone(&event)))
         })
         .await
+    }
+}
+
+/// Places of an event that is on its way in. Dropped before it has arrived, they are given up.
+struct Reserved {
+    inner: Arc<Inner>,
+    places: Vec<(Arc<Cell>, Place)>,
+}
+
+impl Reserved {
+    fn rows(&self) -> Vec<(i64, i64, u8)> {
+        self.places.iter().map(|(cell, place)| (place.seq, cell.id(), place.rank)).collect()
+    }
+
+    /// The event is durable.
+    fn arrive(mut self, event: &Arc<Event>, bytes: usize) {
+        for (cell, place) in std::mem::take(&mut self.places) {
+            self.inner.at(&cell, |queue| queue.arrive(place, event, bytes));
+        }
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        for (cell, place) in &self.places {
+            self.inner.at(cell, |queue| queue.release(*place));
+        }
     }
 }
 

@@ -7,8 +7,7 @@ use async_trait::async_trait;
 use chrono::DateTime;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::statements::{json, remove};
-use super::window::Place;
+use super::statements::{Put, json, remove};
 use crate::bus::DeadLetter;
 use crate::sqlite::writer::Write;
 use crate::sqlite::{self, Database};
@@ -94,9 +93,7 @@ impl Write for Purge {
 /// Puts an event into a queue and removes the letter that it was made from; answers whether that was there.
 pub(super) struct Replay {
     pub(super) id: String,
-    pub(super) place: Place,
-    pub(super) queue: i64,
-    pub(super) body: String,
+    pub(super) put: Put,
 }
 
 #[async_trait]
@@ -108,13 +105,7 @@ impl Write for Replay {
         for replay in batch {
             let there = unbury(&replay.id, connection).await?;
             if there {
-                sqlx::query("insert into bus_messages (seq, queue, rank, body) values (?1, ?2, ?3, ?4)")
-                    .bind(replay.place.seq)
-                    .bind(replay.queue)
-                    .bind(replay.place.rank)
-                    .bind(&replay.body)
-                    .execute(&mut *connection)
-                    .await?;
+                Put::execute(&[&replay.put], connection).await?;
             }
             replies.push(there);
         }

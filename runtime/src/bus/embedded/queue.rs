@@ -11,7 +11,7 @@
 //! time. Nothing that may call back (a delivery, a channel of them) is dropped under the lock.
 //! Called by the bus, its deliveries and its two tasks; nothing here fails.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
@@ -60,8 +60,8 @@ pub(super) struct Queue {
     cache: Arc<Cache>,
     /// Events that nobody has settled, wherever they are, those on their way in among them.
     depth: u64,
-    /// Events whose transaction is under way.
-    on_the_way: HashSet<i64>,
+    /// Events whose transaction is under way. Younger ones of the same priority wait for them.
+    on_the_way: BTreeSet<Place>,
     flights: HashMap<i64, Flight>,
     consumers: Vec<Served>,
     /// Whose turn it is.
@@ -117,7 +117,7 @@ impl Queue {
             window,
             cache,
             depth,
-            on_the_way: HashSet::new(),
+            on_the_way: BTreeSet::new(),
             flights: HashMap::new(),
             consumers: Vec::new(),
             turn: 0,
@@ -141,25 +141,25 @@ impl Queue {
     }
 
     /// Takes a place for an event that is about to be written; `false` when the queue is full.
-    pub(super) fn reserve(&mut self, seq: i64, max: u64) -> bool {
+    pub(super) fn reserve(&mut self, place: Place, max: u64) -> bool {
         if self.depth >= max {
             return false;
         }
         self.depth += 1;
-        self.on_the_way.insert(seq);
+        self.on_the_way.insert(place);
         true
     }
 
     /// The event was not written after all.
-    pub(super) fn release(&mut self, seq: i64) {
-        if self.on_the_way.remove(&seq) {
+    pub(super) fn release(&mut self, place: Place) {
+        if self.on_the_way.remove(&place) {
             self.depth = self.depth.saturating_sub(1);
         }
     }
 
     /// The event is durable.
     pub(super) fn arrive(&mut self, place: Place, event: &Arc<Event>, bytes: usize) {
-        if self.on_the_way.remove(&place.seq) {
+        if self.on_the_way.remove(&place) {
             let body = self.cache.keep(event, bytes);
             self.window.insert(place, Waiting { retrycount: 0, redelivered: false, body });
         }
@@ -247,6 +247,7 @@ impl Queue {
         let mut gone = Gone::new();
         while let Some(index) = self.whose_turn() {
             match self.window.front() {
+                Front::Ready if self.is_overtaking() => break,
                 Front::Ready => {}
                 Front::Empty => break,
                 Front::BehindHorizon | Front::WithoutBody => {
@@ -286,6 +287,12 @@ impl Queue {
         gone
     }
 
+    /// Whether an older event than the first, of the same priority, is about to arrive.
+    fn is_overtaking(&self) -> bool {
+        let Some(first) = self.window.first() else { return false };
+        self.on_the_way.range(Place { seq: i64::MIN, ..first }..first).next().is_some()
+    }
+
     /// The next consumer in turn that may be given something.
     fn whose_turn(&self) -> Option<usize> {
         let eligible = self.eligible();
@@ -322,12 +329,12 @@ impl Queue {
     }
 
     fn taken(&self) -> HashSet<i64> {
-        self.on_the_way.iter().chain(self.flights.keys()).copied().collect()
+        self.on_the_way.iter().map(|place| place.seq).chain(self.flights.keys().copied()).collect()
     }
 
     /// Places were read; `taken` were taken when the reading began. Those that are taken by now are left out as well.
     pub(super) fn load(&mut self, read: &[(Place, u32)], complete: bool, mut taken: HashSet<i64>) {
-        taken.extend(self.on_the_way.iter().chain(self.flights.keys()));
+        taken.extend(self.taken());
         self.window.finish_loading(read, complete, &taken);
     }
 

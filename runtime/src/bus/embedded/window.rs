@@ -175,6 +175,11 @@ impl Window {
         }
     }
 
+    /// The first place in memory.
+    pub(super) fn first(&self) -> Option<Place> {
+        self.entries.first_key_value().map(|(place, _)| *place)
+    }
+
     /// Takes the first event when its body is there.
     pub(super) fn pop(&mut self) -> Option<(Place, Waiting, Body)> {
         let first = self.entries.first_entry()?;
