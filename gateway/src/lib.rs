@@ -1,4 +1,5 @@
 //! x
+pub mod admin;
 pub mod cli;
 pub mod client;
 pub mod listener;

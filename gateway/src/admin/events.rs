@@ -1,0 +1,112 @@
+//! `POST /v1/events`: one `CloudEvent` in structured JSON, onto the bus.
+//!
+//! Mandatory: an event that nobody would get is the caller's mistake and is told. An attribute that the envelope does
+//! not carry is refused as well, for it would be lost without a word.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde_json::{Map, Value, json};
+use troupe_runtime::bus::Routing;
+use troupe_runtime::domain::event::{Event, ID_BYTES_MAX};
+
+use super::Admin;
+use super::params::Body;
+use super::problem::Problem;
+use super::verb::clipped;
+
+/// Attributes that are carried.
+const CARRIED: [&str; 11] = [
+    "specversion",
+    "id",
+    "type",
+    "source",
+    "time",
+    "subject",
+    "traceparent",
+    "priority",
+    "retrycount",
+    "causationid",
+    "data",
+];
+/// Attributes that say what is so anyway.
+const UNDERSTOOD: [&str; 3] = ["datacontenttype", "dataschema", "tracestate"];
+
+/// Publishes an event.
+pub(super) async fn publish(
+    State(admin): State<Admin>,
+    Body(body): Body<Map<String, Value>>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let event = event(body)?;
+    let (id, topic, trace) = (event.id.clone(), event.topic.clone(), event.traceparent.trace_id().to_owned());
+    let queues = admin.ports().bus.publish(Arc::new(event), Routing::Mandatory).await?;
+    Ok((StatusCode::ACCEPTED, Json(json!({"id": id, "type": topic, "queues": queues, "trace_id": trace}))))
+}
+
+fn event(mut body: Map<String, Value>) -> Result<Event, Problem> {
+    let known = |name: &&String| CARRIED.contains(&name.as_str()) || UNDERSTOOD.contains(&name.as_str());
+    if let Some(strange) = body.keys().find(|name| !known(name)) {
+        let detail = format!("attribute {:?} is not carried; put it into data", clipped(strange));
+        return Err(Problem::invalid(detail));
+    }
+    let json =
+        |kind: &Value| kind.as_str().is_some_and(|kind| kind.starts_with("application/") && kind.contains("json"));
+    if body.get("datacontenttype").is_some_and(|kind| !json(kind)) {
+        return Err(Problem::invalid("datacontenttype: only JSON is carried"));
+    }
+    if body.get("specversion").is_some_and(|version| version != "1.0") {
+        return Err(Problem::invalid("specversion: only 1.0 is understood"));
+    }
+    body.retain(|name, _| CARRIED.contains(&name.as_str()));
+    let event: Event =
+        serde_json::from_value(Value::Object(body)).map_err(|error| Problem::invalid(error.to_string()))?;
+    if event.id.is_empty() || event.id.len() > ID_BYTES_MAX {
+        return Err(Problem::invalid(format!("id has 1 to {ID_BYTES_MAX} bytes")));
+    }
+    if event.source.is_empty() || event.source.len() > ID_BYTES_MAX {
+        return Err(Problem::invalid(format!("source has 1 to {ID_BYTES_MAX} bytes")));
+    }
+    Ok(event)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: Value) -> Result<Event, Problem> {
+        let Value::Object(body) = body else { panic!("an object") };
+        event(body)
+    }
+
+    #[test]
+    fn a_cloud_event_is_read_and_its_content_type_understood() {
+        let body = json!({"specversion": "1.0", "id": "e1", "source": "/test", "type": "a.b", "priority": 9,
+            "datacontenttype": "application/json", "data": {"text": "hi"}});
+        let event = read(body).unwrap();
+        assert_eq!((event.id.as_str(), event.topic.as_str(), event.input().as_str()), ("e1", "a.b", "hi"));
+    }
+
+    #[test]
+    fn what_would_be_lost_or_makes_no_sense_is_refused() {
+        let good = json!({"id": "e1", "source": "/test", "type": "a.b"});
+        assert!(read(good.clone()).is_ok());
+        let with = |name: &str, value: Value| {
+            let mut body = good.clone();
+            body[name] = value;
+            read(body).is_err()
+        };
+        assert!(with("myextension", json!("x")));
+        assert!(with("data_base64", json!("eA==")));
+        assert!(with("specversion", json!("0.3")));
+        assert!(with("datacontenttype", json!("text/xml")));
+        assert!(with("type", json!("a..b")));
+        assert!(with("type", json!("slack.#")));
+        assert!(with("id", json!("")));
+        assert!(with("id", json!("x".repeat(257))));
+        assert!(with("priority", json!(10)));
+        assert!(with("traceparent", json!("nonsense")));
+        assert!(read(json!({"id": "e1", "type": "a.b"})).is_err(), "no source");
+    }
+}

@@ -1,0 +1,178 @@
+//! How the node is: alive, ready, and part by part.
+//!
+//! | path | asks | 503 when |
+//! |---|---|---|
+//! | `/livez` | nothing | never: a process that answers is alive |
+//! | `/readyz` | the ready flag | the node starts or drains |
+//! | `/health` (admin) | every part | the store or the bus does not answer, or the registry |
+//! | `/health` (public) | the same, one word | the same, or the node is not ready |
+//!
+//! A look at the parts is good for a second for everybody: the public path costs the store nothing, however often it
+//! is asked. An agent that is unavailable or a broken file makes the node `degraded`, which still serves.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+use troupe_actors::registry::{AgentFilter, AgentStatus};
+
+use super::Admin;
+
+const HEALTHY: &str = "healthy";
+const DEGRADED: &str = "degraded";
+const UNHEALTHY: &str = "unhealthy";
+
+/// The last look at the parts; one at a time looks, the others wait for what it sees.
+#[derive(Debug, Default)]
+pub(super) struct Pulse {
+    last: Mutex<Option<(Instant, Value)>>,
+}
+
+/// `GET /livez`
+pub(super) async fn live() -> Json<Value> {
+    Json(json!({"status": "alive"}))
+}
+
+/// `GET /readyz`
+pub(super) async fn ready(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
+    let (status, word) = match admin.is_ready() {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+    };
+    (status, Json(json!({"status": word})))
+}
+
+/// `GET /health` on the admin listener.
+pub(super) async fn parts(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
+    let report = look(&admin).await;
+    let status = if report["status"] == UNHEALTHY { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    (status, Json(report))
+}
+
+/// `GET /health` on the public listener: nothing that helps a stranger.
+pub(super) async fn public(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
+    if admin.is_ready() && look(&admin).await["status"] != UNHEALTHY {
+        (StatusCode::OK, Json(json!({"status": HEALTHY})))
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": UNHEALTHY})))
+    }
+}
+
+/// The parts as they are, or were a moment ago.
+async fn look(admin: &Admin) -> Value {
+    let mut last = admin.shared.pulse.last.lock().await;
+    if let Some((at, report)) = &*last
+        && at.elapsed() < admin.options().health_fresh
+    {
+        return report.clone();
+    }
+    let (state, bus, agents) = tokio::join!(state(admin), bus(admin), agents(admin));
+    let components = json!({
+        "state": state,
+        "bus": bus,
+        "cache": off(),
+        "config": config(admin),
+        "scheduler": off(),
+        "cluster": off(),
+        "agents": agents,
+    });
+    let report = json!({"status": worst(&components), "node": admin.shared.setup.node, "components": components});
+    *last = Some((Instant::now(), report.clone()));
+    report
+}
+
+async fn state(admin: &Admin) -> Value {
+    answer(
+        admin,
+        admin.stores().nodes.ping(),
+        |()| json!({"status": HEALTHY, "adapter": "sqlite", "written": admin.ports().written()}),
+    )
+    .await
+}
+
+async fn bus(admin: &Admin) -> Value {
+    answer(admin, admin.ports().bus.health(), |health| {
+        let waiting: u64 = health.depths.iter().map(|(_, depth)| depth).sum();
+        json!({
+            "status": HEALTHY,
+            "adapter": "embedded",
+            "queues": health.depths.len(),
+            "waiting": waiting,
+            "dead_letters": health.dead_letters,
+            "unroutable": health.unroutable,
+        })
+    })
+    .await
+}
+
+async fn agents(admin: &Admin) -> Value {
+    answer(admin, admin.troupe().agents(AgentFilter::default()), |agents| {
+        let mut by_status: BTreeMap<&str, usize> = BTreeMap::new();
+        for agent in &agents {
+            *by_status.entry(agent.status.as_str()).or_default() += 1;
+        }
+        let sick = agents.iter().filter(|agent| agent.status == AgentStatus::Unavailable);
+        let sick: Vec<&str> = sick.map(|agent| agent.name.as_str()).collect();
+        let status = if sick.is_empty() { HEALTHY } else { DEGRADED };
+        json!({"status": status, "total": agents.len(), "by_status": by_status, "unavailable": sick})
+    })
+    .await
+}
+
+fn config(admin: &Admin) -> Value {
+    let report = (admin.shared.setup.config)();
+    let status = if report.problems.is_empty() { HEALTHY } else { DEGRADED };
+    let problems: Vec<_> = report.problems.iter().map(|problem| (admin.shared.setup.redact)(problem)).collect();
+    json!({"status": status, "agents": report.agents, "problems": problems})
+}
+
+/// A part that this node does not have.
+fn off() -> Value {
+    json!({"status": "off"})
+}
+
+/// What a part says of itself, or that it says nothing.
+async fn answer<T, E: std::fmt::Display>(
+    admin: &Admin,
+    asked: impl Future<Output = Result<T, E>>,
+    say: impl FnOnce(T) -> Value,
+) -> Value {
+    let limit = admin.options().health_timeout;
+    match timeout(limit, asked).await {
+        Ok(Ok(answer)) => say(answer),
+        Ok(Err(error)) => {
+            json!({"status": UNHEALTHY, "error": (admin.shared.setup.redact)(&error.to_string())})
+        }
+        Err(_) => json!({"status": UNHEALTHY, "error": format!("no answer within {limit:?}")}),
+    }
+}
+
+/// The node is as its sickest part.
+fn worst(components: &Value) -> &'static str {
+    let any = |word: &str| components.as_object().is_some_and(|all| all.values().any(|part| part["status"] == word));
+    if any(UNHEALTHY) {
+        UNHEALTHY
+    } else if any(DEGRADED) {
+        DEGRADED
+    } else {
+        HEALTHY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_node_is_as_its_sickest_part() {
+        let with = |a: &str, b: &str| worst(&json!({"a": {"status": a}, "b": {"status": b}, "c": off()}));
+        assert_eq!(with(HEALTHY, HEALTHY), HEALTHY);
+        assert_eq!(with(HEALTHY, DEGRADED), DEGRADED);
+        assert_eq!(with(UNHEALTHY, DEGRADED), UNHEALTHY);
+    }
+}
