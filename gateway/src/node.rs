@@ -28,6 +28,7 @@ use troupe_runtime::secret::Secrets;
 use troupe_runtime::telemetry::Metrics;
 use troupe_runtime::tool::Tools;
 
+use crate::admin::{self, Admin, ConfigReport, Setup};
 use crate::listener::{Bound, CannotListen, Listener};
 use crate::slack::ingress::{self, Ingress};
 use crate::slack::reply::ReplyStats;
@@ -79,9 +80,10 @@ impl Node {
     pub async fn start(config: NodeConfig, secrets: Secrets, agents: Vec<AgentSpec>) -> Result<Self, StartError> {
         let begun = Instant::now();
         let public = Bound::to(config.http.addr, "TROUPE_HTTP_ADDR").await?;
-        let admin = Bound::to(config.admin.addr, "TROUPE_ADMIN_ADDR").await?;
+        let private = Bound::to(config.admin.addr, "TROUPE_ADMIN_ADDR").await?;
         let signing = SigningSecrets::new(config.slack.signing_secrets.clone())?;
 
+        let (served, redactor) = (agents.len(), secrets.redactor());
         let ports = Arc::new(open_ports(&config, secrets).await?);
         for spec in &agents {
             ports.metrics.agent_known(spec.name.as_str(), spec.execution_mode);
@@ -100,10 +102,20 @@ impl Node {
         let ready = Arc::new(AtomicBool::new(true));
         let ingress = Ingress::new(ports.bus.clone(), signing, options::ingress(&config));
         observed::observe(&ports, &ingress.stats, &sent);
-        let (http_addr, admin_addr) = (public.addr(), admin.addr());
+        let (http_addr, admin_addr) = (public.addr(), private.addr());
         let limits = options::listener(&config);
-        let doors = vec![public.serve(ingress::router(ingress), limits.clone())];
-        let _ = admin;
+        let of_config = ConfigReport { agents: served, problems: Vec::new() };
+        let api = Admin::new(Setup {
+            troupe: troupe.clone(),
+            node: config.node.name.clone(),
+            token: config.admin.token.clone(),
+            ready: ready.clone(),
+            config: Arc::new(move || of_config.clone()),
+            redact: Arc::new(move |text| redactor.mask(text)),
+            options: options::admin(&config),
+        });
+        let for_all = ingress::router(ingress).merge(admin::public_health(api.clone()));
+        let doors = vec![public.serve(for_all, limits.clone()), private.serve(admin::router(api), limits)];
         tracing::info!(%http_addr, %admin_addr, ready_ms = begun.elapsed().as_millis() as u64, "the node is ready");
         Ok(Self {
             http_addr,

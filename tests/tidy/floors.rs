@@ -16,13 +16,8 @@ const CRATES: [(&str, &[&str]); 4] = [
 ];
 
 /// Floor 0 of the runtime: beside itself, a module uses what is named here.
-const GROUND: [(&str, &[&str]); 5] = [
-    ("domain", &["fault"]),
-    ("fault", &[]),
-    ("retry", &["fault"]),
-    ("secret", &["fault"]),
-    ("sqlite", &["fault"]),
-];
+const GROUND: [(&str, &[&str]); 5] =
+    [("domain", &["fault"]), ("fault", &[]), ("retry", &["fault"]), ("secret", &["fault"]), ("sqlite", &["fault"])];
 /// Floor 1: the ports use floor 0, never one another.
 const PORTS: [&str; 5] = ["bus", "clock", "model", "store", "tool"];
 /// Floor 2: uses floors 0 and 1.
@@ -96,9 +91,10 @@ pub(crate) fn modules(sources: &[Source]) -> Vec<Finding> {
 /// A word of the domain that does I/O.
 pub(crate) fn purity(sources: &[Source]) -> Vec<Finding> {
     let mut found = Vec::new();
-    for source in sources.iter().filter(|source| {
-        module_path(&source.path).is_some_and(|path| path[0] == "domain") && !source.all_tests
-    }) {
+    for source in sources
+        .iter()
+        .filter(|source| module_path(&source.path).is_some_and(|path| path[0] == "domain") && !source.all_tests)
+    {
         for (line, code) in source.product_code() {
             for library in IMPURE.iter().filter(|library| has_path(code, library)) {
                 found.push(Finding::new(source.at(line), format!("the domain is pure: {library} belongs to a port")));
@@ -228,8 +224,14 @@ mod tests {
     fn modules_look_down_only() {
         let bad = [
             Source::new("runtime/src/domain/a.rs", "use crate::fault::F;\nuse crate::bus::B;"),
-            Source::new("runtime/src/bus/embedded.rs", "use crate::{domain::X, store::{Y, Z}};\nuse super::super::store;"),
-            Source::new("runtime/src/store.rs", "use crate::sqlite::S;\nuse crate::supervision::T;\nuse super::model::M;"),
+            Source::new(
+                "runtime/src/bus/embedded.rs",
+                "use crate::{domain::X, store::{Y, Z}};\nuse super::super::store;",
+            ),
+            Source::new(
+                "runtime/src/store.rs",
+                "use crate::sqlite::S;\nuse crate::supervision::T;\nuse super::model::M;",
+            ),
             Source::new("runtime/src/config.rs", "use crate::telemetry::T;\nuse crate::tool::T;\nuse crate::news::N;"),
             Source::new("runtime/src/ports.rs", "use crate::telemetry::T;\nuse crate::bus::B;"),
             Source::new("runtime/src/tool/x.rs", "#[cfg(test)]\nmod tests { use crate::ports::P; }\nuse super::y::Y;"),

@@ -9,6 +9,7 @@ use troupe_runtime::{bus, ports, sqlite, store};
 use url::Url;
 
 use super::StartError;
+use crate::admin::AdminOptions;
 use crate::listener::ListenerOptions;
 use crate::slack::ingress::IngressOptions;
 use crate::slack::reply::ReplyOptions;
@@ -98,6 +99,10 @@ pub(super) fn listener(config: &NodeConfig) -> ListenerOptions {
         head_timeout: config.http.head_timeout,
         grace: config.http.body_timeout.min(config.drain_timeout),
     }
+}
+
+pub(super) fn admin(config: &NodeConfig) -> AdminOptions {
+    AdminOptions { body_bytes_max: config.http.body_bytes_max, ..AdminOptions::default() }
 }
 
 pub(super) fn ingress(config: &NodeConfig) -> IngressOptions {
