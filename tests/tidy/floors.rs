@@ -16,13 +16,8 @@ const CRATES: [(&str, &[&str]); 4] = [
 ];
 
 /// Floor 0 of the runtime: beside itself, a module uses what is named here.
-const GROUND: [(&str, &[&str]); 5] = [
-    ("domain", &["fault"]),
-    ("fault", &[]),
-    ("retry", &["fault"]),
-    ("secret", &["fault"]),
-    ("sqlite", &["fault"]),
-];
+const GROUND: [(&str, &[&str]); 5] =
+    [("domain", &["fault"]), ("fault", &[]), ("retry", &["fault"]), ("secret", &["fault"]), ("sqlite", &["fault"])];
 /// Floor 1: the ports use floor 0, never one another.
 const PORTS: [&str; 5] = ["bus", "clock", "model", "store", "tool"];
 /// Floor 2: uses floors 0 and 1.
@@ -96,9 +91,10 @@ pub(crate) fn modules(sources: &[Source]) -> Vec<Finding> {
 /// A word of the domain that does I/O.
 pub(crate) fn purity(sources: &[Source]) -> Vec<Finding> {
     let mut found = Vec::new();
-    for source in sources.iter().filter(|source| {
-        module_path(&source.path).is_some_and(|path| path[0] == "domain") && !source.all_tests
-    }) {
+    for source in sources
+        .iter()
+        .filter(|source| module_path(&source.path).is_some_and(|path| path[0] == "domain") && !source.all_tests)
+    {
         for (line, code) in source.product_code() {
             for library in IMPURE.iter().filter(|library| has_path(code, library)) {
                 found.push(Finding::new(source.at(line), format!("the domain is pure: {library} belongs to a port")));
@@ -155,7 +151,7 @@ fn imports(code: &str, path: &[String]) -> Vec<String> {
 fn heads(rest: &str) -> Vec<String> {
     let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     let Some(group) = rest.strip_prefix('{') else {
-        return vec![word(rest)].into_iter().filter(is_module).collect();
+        return Some(word(rest)).filter(|name| is_module(name)).into_iter().collect();
     };
     let (mut depth, mut heads, mut begins) = (0, Vec::new(), true);
     for (at, c) in group.char_indices() {
@@ -171,11 +167,11 @@ fn heads(rest: &str) -> Vec<String> {
             _ => {}
         }
     }
-    heads.into_iter().filter(is_module).collect()
+    heads.into_iter().filter(|name| is_module(name)).collect()
 }
 
 /// Items at the root of a crate are re-exports or macros; only modules have a floor.
-fn is_module(name: &String) -> bool {
+fn is_module(name: &str) -> bool {
     name.chars().next().is_some_and(char::is_lowercase)
 }
 
@@ -228,8 +224,14 @@ mod tests {
     fn modules_look_down_only() {
         let bad = [
             Source::new("runtime/src/domain/a.rs", "use crate::fault::F;\nuse crate::bus::B;"),
-            Source::new("runtime/src/bus/embedded.rs", "use crate::{domain::X, store::{Y, Z}};\nuse super::super::store;"),
-            Source::new("runtime/src/store.rs", "use crate::sqlite::S;\nuse crate::supervision::T;\nuse super::model::M;"),
+            Source::new(
+                "runtime/src/bus/embedded.rs",
+                "use crate::{domain::X, store::{Y, Z}};\nuse super::super::store;",
+            ),
+            Source::new(
+                "runtime/src/store.rs",
+                "use crate::sqlite::S;\nuse crate::supervision::T;\nuse super::model::M;",
+            ),
             Source::new("runtime/src/config.rs", "use crate::telemetry::T;\nuse crate::tool::T;\nuse crate::news::N;"),
             Source::new("runtime/src/ports.rs", "use crate::telemetry::T;\nuse crate::bus::B;"),
             Source::new("runtime/src/tool/x.rs", "#[cfg(test)]\nmod tests { use crate::ports::P; }\nuse super::y::Y;"),

@@ -219,7 +219,8 @@ fn lifetimes_and_escapes_do_not_open_literals() {
 
 #[test]
 fn test_items_are_found_with_their_ends() {
-    let text = "fn a() {}\n#[cfg(test)]\nuse b::{c,\n d};\nfn e() {}\n#[cfg(test)]\nmod tests {\n fn f() {}\n}\nfn g() {}";
+    let text =
+        "fn a() {}\n#[cfg(test)]\nuse b::{c,\n d};\nfn e() {}\n#[cfg(test)]\nmod tests {\n fn f() {}\n}\nfn g() {}";
     let source = Source::new("runtime/src/a.rs", text);
     let tests: Vec<_> = (1..=10).filter(|line| source.is_test(*line)).collect();
     assert_eq!(tests, [2, 3, 4, 6, 7, 8, 9]);

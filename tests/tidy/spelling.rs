@@ -119,7 +119,10 @@ mod tests {
     fn a_second_spelling_of_a_topic_is_found() {
         let bad = [
             Source::new("actors/src/a.rs", "f(\"agent.output.x\");\nf(\"agent.outputs\");\n// \"agent.output.x\""),
-            Source::new("gateway/src/b.rs", "f(format!(\"slack.events.command.{c}\"));\n#[cfg(test)]\nmod tests { fn f() { \"slack.events\" } }"),
+            Source::new(
+                "gateway/src/b.rs",
+                "f(format!(\"slack.events.command.{c}\"));\n#[cfg(test)]\nmod tests { fn f() { \"slack.events\" } }",
+            ),
             Source::new(TOPIC_HOME, "const A: &str = \"agent.output.\";"),
         ];
         assert_eq!(places(&topics(&bad)), ["actors/src/a.rs:1", "gateway/src/b.rs:1"]);
@@ -128,8 +131,14 @@ mod tests {
     #[test]
     fn a_second_spelling_of_a_metric_is_found() {
         let bad = [
-            Source::new("actors/src/a.rs", "f(\"agent_task_success_total\");\nf(\"agent_states\");\nf(\"troupe_runtime=info\");"),
-            Source::new("gateway/src/b.rs", "f(\"troupe_scripted_model_calls_total{agent=1}\");\nf(\"troupe_\");\nf(\"troupe up\");"),
+            Source::new(
+                "actors/src/a.rs",
+                "f(\"agent_task_success_total\");\nf(\"agent_states\");\nf(\"troupe_runtime=info\");",
+            ),
+            Source::new(
+                "gateway/src/b.rs",
+                "f(\"troupe_scripted_model_calls_total{agent=1}\");\nf(\"troupe_\");\nf(\"troupe up\");",
+            ),
             Source::new(METRIC_HOME, "const A: &str = \"troupe_steps_total\";"),
         ];
         assert_eq!(places(&metrics(&bad)), ["actors/src/a.rs:1", "gateway/src/b.rs:1"]);
@@ -141,7 +150,10 @@ mod tests {
             Source::new("actors/src/a.rs", "use sqlx::Row;\nlet axum = 1;\naxum::serve();\nmy::reqwest::get();"),
             Source::new("runtime/src/bus/embedded/b.rs", "use sqlx::Row;"),
             Source::new("runtime/src/bus/embeddedness.rs", "use sqlx::Row;"),
-            Source::new("runtime/src/supervision.rs", "use ractor_cluster_derive::X;\nuse ractor::Y;\nuse ractor_cluster::Z;"),
+            Source::new(
+                "runtime/src/supervision.rs",
+                "use ractor_cluster_derive::X;\nuse ractor::Y;\nuse ractor_cluster::Z;",
+            ),
         ];
         let expected = [
             "actors/src/a.rs:1",

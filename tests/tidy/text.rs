@@ -35,7 +35,8 @@ pub(crate) fn heads(sources: &[Source]) -> Vec<Finding> {
         let said = head.filter(|line| line.trim_start_matches("//!").trim().len() > 2).count();
         let least = if source.path.contains("/src/") && !source.all_tests { HEAD_LINES_MIN } else { 1 };
         if said < least {
-            let why = format!("begin with at least {least} line(s) of //!: what this is, who calls it, what if it fails");
+            let why =
+                format!("begin with at least {least} line(s) of //!: what this is, who calls it, what if it fails");
             found.push(Finding::new(source.at(1), why));
         }
     }
@@ -108,7 +109,10 @@ pub(crate) fn exceptions(sources: &[Source]) -> Vec<Finding> {
         for (line, code) in (1..).zip(&source.code) {
             let code: String = code.split_whitespace().collect();
             if ["#[allow(", "#![allow("].iter().any(|word| code.contains(word)) {
-                found.push(Finding::new(source.at(line), "use #[expect(…, reason = \"…\")], which fails when it is idle"));
+                found.push(Finding::new(
+                    source.at(line),
+                    "use #[expect(…, reason = \"…\")], which fails when it is idle",
+                ));
             }
         }
     }
@@ -140,9 +144,8 @@ pub(crate) fn machine_paths(texts: &[Text]) -> Vec<Finding> {
     let paths = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/Use", "rs/"), concat!("/tmp/br", "ief")];
     lines_with(texts, &paths, "a path of one machine; say it relative to the tree", |line, path| {
         // `http://host/work/` and `a/work/` are no absolute paths.
-        line.match_indices(path).any(|(at, _)| {
-            !line[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || "._-~}".contains(c))
-        })
+        line.match_indices(path)
+            .any(|(at, _)| !line[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || "._-~}".contains(c)))
     })
 }
 
@@ -181,12 +184,16 @@ mod tests {
         let bad = [Source::new("tests/a.rs", "\n".repeat(501)), Source::new("tests/b.rs", "\n".repeat(500))];
         assert_eq!(places(&lengths(&bad)), ["tests/a.rs:501"]);
 
-        let function = |lines: usize| format!("impl A {{\n    pub async fn f() {{\n{}    }}\n}}", "x();\n".repeat(lines - 2));
+        let function =
+            |lines: usize| format!("impl A {{\n    pub async fn f() {{\n{}    }}\n}}", "x();\n".repeat(lines - 2));
         let bad = [
             Source::new("actors/src/a.rs", function(71)),
             Source::new("actors/src/b.rs", function(70)),
             Source::new("tests/c.rs", function(200)),
-            Source::new("actors/src/d.rs", format!("fn f(a: [u8; 2]) -> X<\nY> where Z: W {{\n{}}}", "x();\n".repeat(80))),
+            Source::new(
+                "actors/src/d.rs",
+                format!("fn f(a: [u8; 2]) -> X<\nY> where Z: W {{\n{}}}", "x();\n".repeat(80)),
+            ),
         ];
         assert_eq!(places(&functions(&bad)), ["actors/src/a.rs:2", "actors/src/d.rs:1"]);
     }
@@ -209,12 +216,10 @@ mod tests {
 
     #[test]
     fn empty_names_are_found() {
-        let bad = ["runtime/src/bus/mod.rs", "runtime/src/utils.rs", "actors/src/helpers/x.rs", "gateway/src/command.rs"]
-            .map(|path| Source::new(path, ""));
-        assert_eq!(
-            places(&names(&bad)),
-            ["runtime/src/bus/mod.rs", "runtime/src/utils.rs", "actors/src/helpers/x.rs"]
-        );
+        let bad =
+            ["runtime/src/bus/mod.rs", "runtime/src/utils.rs", "actors/src/helpers/x.rs", "gateway/src/command.rs"]
+                .map(|path| Source::new(path, ""));
+        assert_eq!(places(&names(&bad)), ["runtime/src/bus/mod.rs", "runtime/src/utils.rs", "actors/src/helpers/x.rs"]);
     }
 
     #[test]
