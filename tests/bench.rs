@@ -1,2 +1,2 @@
-//! x
+//! The bench (being written).
 fn main() {}

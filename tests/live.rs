@@ -1,2 +1,2 @@
-//! x
+//! A real local model (being written).
 fn main() {}

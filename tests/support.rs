@@ -1,1 +1,39 @@
-//! x
+//! The stage of the tests: real nodes as processes, and stand-ins for what they talk to.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`stage`] | a folder with agents, data and settings, on two free ports of its own |
+//! | [`node`] | the real binary as a process that can be killed, stopped and started again |
+//! | [`admin`] | the admin API, with plain HTTP, as a stranger would use it |
+//! | [`model`] | a server that speaks chat completions, counts every call and never gives a number twice |
+//! | [`slack`] | Slack's side: signed requests out, replies in |
+//! | [`wait`] | waiting for a condition, never for a time |
+//!
+//! Who calls: `tests/system`, `tests/live`, `tests/bench`. What fails here fails the test, with the node's own log.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "the stage of tests: what fails here fails the test")]
+
+#[path = "support/admin.rs"]
+pub mod admin;
+#[path = "support/model.rs"]
+pub mod model;
+#[path = "support/node.rs"]
+pub mod node;
+#[path = "support/ports.rs"]
+pub mod ports;
+#[path = "support/seed.rs"]
+pub mod seed;
+#[path = "support/slack.rs"]
+pub mod slack;
+#[path = "support/stage.rs"]
+pub mod stage;
+#[path = "support/wait.rs"]
+pub mod wait;
+
+pub use stage::Stage;
+
+/// Installs the TLS provider once; every HTTP client of a test needs it.
+pub fn tls() {
+    // Refused when another test was first, which is as good.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+}

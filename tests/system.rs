@@ -1,2 +1,2 @@
-//! x
+//! System tests (being written).
 fn main() {}

@@ -151,7 +151,7 @@ fn imports(code: &str, path: &[String]) -> Vec<String> {
 fn heads(rest: &str) -> Vec<String> {
     let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     let Some(group) = rest.strip_prefix('{') else {
-        return vec![word(rest)].into_iter().filter(is_module).collect();
+        return Some(word(rest)).filter(|name| is_module(name)).into_iter().collect();
     };
     let (mut depth, mut heads, mut begins) = (0, Vec::new(), true);
     for (at, c) in group.char_indices() {
@@ -167,11 +167,11 @@ fn heads(rest: &str) -> Vec<String> {
             _ => {}
         }
     }
-    heads.into_iter().filter(is_module).collect()
+    heads.into_iter().filter(|name| is_module(name)).collect()
 }
 
 /// Items at the root of a crate are re-exports or macros; only modules have a floor.
-fn is_module(name: &String) -> bool {
+fn is_module(name: &str) -> bool {
     name.chars().next().is_some_and(char::is_lowercase)
 }
 

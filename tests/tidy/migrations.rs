@@ -22,7 +22,8 @@ pub(crate) fn numbering(texts: &[Text]) -> Vec<Finding> {
     for (folder, names) in &mut folders {
         names.sort_unstable();
         for (number, name) in (1..).zip(names.iter()) {
-            if !name.starts_with(&format!("{number:04}_")) || !name.ends_with(".sql") {
+            let is_sql = name.rsplit_once('.').is_some_and(|(_, extension)| extension == "sql");
+            if !name.starts_with(&format!("{number:04}_")) || !is_sql {
                 let why = format!("expected {number:04}_<name>.sql: numbers without gaps, in the order they run");
                 found.push(Finding::new(format!("migrations/{folder}/{name}"), why));
             }
