@@ -1,4 +1,15 @@
-//! x
+//! The doors of a troupe: the command line, the HTTP listeners, Slack, the demo, and the node that puts all together.
+//!
+//! | module | door |
+//! |---|---|
+//! | [`cli`], [`client`] | the program `troupe`: a node, or a caller of one |
+//! | [`node`], [`listener`] | a node put together, and its two sockets |
+//! | [`admin`] | the API under `/v1`, health, metrics |
+//! | [`slack`] | what Slack sends us, and what we send back |
+//! | [`stand_in`] | a Slack to play with, for the demo and the tests |
+//!
+//! Nothing below imports from here: actors and runtime know of no HTTP.
+
 pub mod admin;
 pub mod cli;
 pub mod client;

@@ -1,4 +1,6 @@
 //! `troupe agents`: who there is, how they stand, and a fresh start for one that gave up.
+//!
+//! Called by the command line; asks the admin API and prints. A name that is not there ends with exit code 3.
 
 use chrono::Utc;
 use clap::{Args, Subcommand, ValueEnum};

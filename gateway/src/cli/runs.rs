@@ -1,4 +1,6 @@
 //! `troupe runs`: what happened inside a task, entry by entry, from the same journal that recovery uses.
+//!
+//! Called by the command line; asks the admin API and prints. A run that is not there ends with exit code 3.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
 //! `troupe tasks`: what was asked, how it stands, how it ended.
+//!
+//! Called by the command line; asks the admin API and prints. A task that is not there ends with exit code 3.
 
 use std::time::Duration;
 

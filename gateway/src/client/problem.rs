@@ -1,4 +1,6 @@
 //! A refusal of the admin API: `application/problem+json` (RFC 9457), or whatever a proxy in between said instead.
+//!
+//! Made by the client of every answer that is no success; the exit code and the line on stderr follow from it.
 
 use std::fmt;
 

@@ -1,4 +1,6 @@
 //! What is counted where it happens and read at a scrape: scripted calls, the writer, Slack's two directions.
+//!
+//! Called once when the node starts. A counter that cannot be read yields nothing at that scrape.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,6 @@
 //! One place where the node's configuration becomes the options of each part.
+//!
+//! Called once when the node starts; what a setting may be was checked when it was read.
 
 use troupe_actors::stage;
 use troupe_runtime::config::NodeConfig;

@@ -1,4 +1,6 @@
 //! The name of an agent: a word that can stand in a topic, a queue, a path and a file name.
+//!
+//! Parsed at the edges (a spec, a path of the API); whoever holds one need not check it again.
 
 use std::fmt;
 use std::str::FromStr;

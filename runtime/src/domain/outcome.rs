@@ -1,4 +1,6 @@
 //! How a step, and with it a task, ends.
+//!
+//! Made by the fold of the journal ([`super::run`]), stored with the last entry, told to the bus by the relay.
 
 use std::fmt;
 

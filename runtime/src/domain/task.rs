@@ -1,4 +1,6 @@
 //! The task: what somebody asked one agent for, and the statuses people see.
+//!
+//! Spelled here once for the API, the CLI and the store; a word that is none of them is refused where it comes in.
 
 use std::fmt;
 use std::str::FromStr;

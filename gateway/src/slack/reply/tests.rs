@@ -111,7 +111,7 @@ async fn a_command_is_answered_at_its_response_url() {
     let [Reply { via, text, reply_id, ephemeral, body, .. }] = replies.as_slice() else { panic!("{replies:?}") };
     assert_eq!((*via, text.as_str(), *ephemeral), ("response_url", "42 &lt; 43", false));
     assert_eq!(reply_id.as_deref(), Some(task.to_string().as_str()));
-    assert_eq!(body["metadata"]["event_type"], "troupe_reply");
+    assert_eq!(body["metadata"]["event_type"], "troupe-reply");
     assert_eq!(stage.replies.row(task).status, "sent");
     stage.answer(&command(&stage.slack, 2), "psst", SlackReply::Ephemeral).await;
     assert!(stage.slack.replies()[1].ephemeral);

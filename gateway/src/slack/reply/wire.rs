@@ -139,7 +139,7 @@ impl Wire {
             "text": message.text,
             "unfurl_links": false,
             "unfurl_media": false,
-            "metadata": {"event_type": "troupe_reply", "event_payload": {"reply_id": message.reply_id}},
+            "metadata": {"event_type": "troupe-reply", "event_payload": {"reply_id": message.reply_id}},
         });
         let thread = match target {
             Target::ResponseUrl { url, in_channel } => {

@@ -1,4 +1,6 @@
 //! What the texts of the node configuration must look like, one rule each.
+//!
+//! Called by the check of the node file and of variables; a text that does not fit becomes a problem with its place.
 
 use url::Url;
 

@@ -1,4 +1,6 @@
 //! One line of the log: its fields gathered from the event and the spans around it, and its two written forms.
+//!
+//! Called by the log's layer for each event. A field that cannot be written as JSON is written as its debug text.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
