@@ -15,13 +15,12 @@ pub(super) fn write(place: i64) -> String {
 pub(super) fn read(text: &str) -> Result<i64, Problem> {
     let mut place = [0; 8];
     let digits = text.strip_prefix(VERSION).unwrap_or_default();
-    match hex::decode_to_slice(digits, &mut place) {
-        Ok(()) => Ok(i64::from_be_bytes(place)),
-        Err(_) => {
-            let detail = format!("cursor={:?} is none of ours; take the next of the page before", clipped(text));
-            Err(Problem::malformed(detail))
-        }
-    }
+    let stranger = |_| {
+        let detail = format!("cursor={:?} is none of ours; take the next of the page before", clipped(text));
+        Problem::malformed(detail)
+    };
+    hex::decode_to_slice(digits, &mut place).map_err(stranger)?;
+    Ok(i64::from_be_bytes(place))
 }
 
 #[cfg(test)]

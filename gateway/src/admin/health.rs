@@ -40,10 +40,8 @@ pub(super) async fn live() -> Json<Value> {
 
 /// `GET /readyz`
 pub(super) async fn ready(State(admin): State<Admin>) -> (StatusCode, Json<Value>) {
-    let (status, word) = match admin.is_ready() {
-        true => (StatusCode::OK, "ready"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
-    };
+    let (status, word) =
+        if admin.is_ready() { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not_ready") };
     (status, Json(json!({"status": word})))
 }
 

@@ -76,7 +76,7 @@ pub(super) async fn run(admin: &Admin, id: &str) -> Result<Found, Problem> {
     let mut found = Vec::new();
     for candidate in admin.stores().tasks.find(&digits[..digits.len().min(SHARED_DIGITS)], ALIKE_MAX).await? {
         let Some(task) = admin.stores().tasks.task(candidate).await? else { continue };
-        found.extend(within(task, &digits));
+        found.extend(within(&task, &digits));
     }
     let ids = found.iter().map(|found| found.step.map_or(found.run.0, |step| step.0));
     let ids: Vec<Uuid> = ids.collect();
@@ -88,7 +88,7 @@ pub(super) async fn run(admin: &Admin, id: &str) -> Result<Found, Problem> {
 }
 
 /// Runs and steps of a task whose id begins so.
-fn within(task: Task, digits: &str) -> Vec<Found> {
+fn within(task: &Task, digits: &str) -> Vec<Found> {
     let begins = |id: Uuid| id.simple().to_string().starts_with(digits);
     let runs: BTreeSet<RunId> = task.steps.iter().map(|step| step.run).filter(|run| begins(run.0)).collect();
     let steps = task.steps.iter().filter(|step| begins(step.id.0)).map(|step| (step.run, Some(step.id)));

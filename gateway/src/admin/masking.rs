@@ -96,9 +96,8 @@ mod tests {
     use super::*;
 
     fn masked(mut value: Value) -> Value {
-        let redact: Redact = Arc::new(|text| match text.contains("hunter2") {
-            true => Cow::Owned(text.replace("hunter2", MASK)),
-            false => Cow::Borrowed(text),
+        let redact: Redact = Arc::new(|text| {
+            if text.contains("hunter2") { Cow::Owned(text.replace("hunter2", MASK)) } else { Cow::Borrowed(text) }
         });
         mask(&mut value, &redact);
         value

@@ -195,6 +195,7 @@ mod tests {
         assert!(strange.contains("Invalid") && strange.contains("unknown field `b`"), "{strange}");
         assert!(problem(r#"{"a": "x"}"#).contains("Invalid"));
         assert!(problem("").contains("empty"));
-        assert!(problem(&"[".repeat(100_000)).contains("Malformed"));
+        let deep = parse::<serde_json::Value>("[".repeat(100_000).as_bytes()).unwrap_err();
+        assert!(format!("{deep:?}").contains("Malformed"), "{deep:?}");
     }
 }

@@ -131,7 +131,7 @@ impl From<troupe::Error> for Problem {
             troupe::Error::KeyReused(_) => Self::new(Class::Conflict, error.to_string()),
             troupe::Error::Bus(error) => error.into(),
             troupe::Error::Store(error) => error.into(),
-            other => Self::of(&other),
+            troupe::Error::Unavailable(_) => Self::of(&error),
         }
     }
 }

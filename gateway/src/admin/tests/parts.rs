@@ -1,0 +1,75 @@
+//! Health, readiness and metrics.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_part_says_how_it_is() {
+    let house = House::open().await;
+    let answer = house.get("/health").await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let body = answer.json();
+    assert_eq!(body["status"], "healthy");
+    let parts = &body["components"];
+    for part in ["state", "bus", "config", "agents"] {
+        assert_eq!(parts[part]["status"], "healthy", "{part}");
+    }
+    for part in ["cache", "scheduler", "cluster"] {
+        assert_eq!(parts[part], json!({"status": "off"}), "{part}");
+    }
+    assert_eq!((&parts["agents"]["by_status"]["ready"], &parts["config"]["agents"]), (&json!(2), &json!(2)));
+    assert!(parts["state"]["written"]["transactions"].as_u64().unwrap() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_file_degrades_and_a_closed_store_is_unhealthy() {
+    let report = || ConfigReport { agents: 1, problems: vec!["agents/x.yaml:3:1: hunter2".into()] };
+    let house = House::open_with(|setup| setup.config = Arc::new(report)).await;
+    let degraded = house.get("/health").await;
+    assert_eq!((degraded.status, &degraded.json()["status"]), (200, &json!("degraded")));
+    assert_eq!(degraded.json()["components"]["config"]["problems"], json!(["agents/x.yaml:3:1: ***"]));
+
+    house.troupe.ports().close().await;
+    let sick = house.get("/health").await;
+    assert_eq!((sick.status, &sick.json()["status"]), (503, &json!("unhealthy")));
+    assert_eq!(sick.json()["components"]["state"]["status"], "unhealthy");
+    let public = sent(house.http.get(format!("http://{}/health", house.public))).await;
+    assert_eq!((public.status, public.json()), (503, json!({"status": "unhealthy"})));
+    let refused = house.send("/v1/agents/echo/tasks", &json!({"input": "x"})).await;
+    refused.problem(503);
+    assert_eq!(refused.headers["retry-after"], "1");
+    let lost = house.get("/v1/tasks").await;
+    lost.problem(503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_public_door_tells_one_word_and_readiness_follows_the_flag() {
+    let house = House::open().await;
+    let public = async || sent(house.http.get(format!("http://{}/health", house.public))).await;
+    assert_eq!((public().await.status, public().await.json()), (200, json!({"status": "healthy"})));
+    assert_eq!(house.get("/readyz").await.status, 200);
+    house.ready.store(false, Ordering::Release);
+    assert_eq!((public().await.status, public().await.json()), (503, json!({"status": "unhealthy"})));
+    assert_eq!((house.get("/readyz").await.status, house.get("/livez").await.status), (503, 200));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metrics_tell_of_tasks_queues_and_requests() {
+    let house = House::open().await;
+    house.echoed("hi").await;
+    house.echoed("fail").await;
+    house.get("/v1/tasks/ffffffff").await;
+    house.get("/nowhere/at/all").await;
+    let answer = house.get("/metrics").await;
+    assert_eq!(answer.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let has = |line: &str| assert!(answer.text.lines().any(|is| is == line), "no {line:?} in\n{}", answer.text);
+    let of = r#"{agent="echo",execution_mode="autonomous"}"#;
+    has(&format!("agent_task_success_total{of} 1"));
+    has(&format!("agent_task_failure_total{of} 1"));
+    has(&format!("agent_task_duration_seconds_count{of} 2"));
+    has(&format!("agent_queue_depth{of} 0"));
+    has(r#"agent_queue_depth{agent="keeper",execution_mode="continuous"} 0"#);
+    has(r#"troupe_bus_depth{queue="agent.input.echo"} 0"#);
+    has(r#"troupe_http_requests_total{listener="admin",method="GET",route="/v1/tasks/{task}",status="404"} 1"#);
+    has(r#"troupe_http_requests_total{listener="admin",method="GET",route="none",status="404"} 1"#);
+    assert!(!answer.text.contains("nowhere"), "paths that callers make up are no labels");
+}
