@@ -4,6 +4,7 @@
 //! knows. Every call has a limit. A node that is not there is the most usual failure and has a line of its own. Who
 //! calls: the verbs of [`crate::cli`] and the demo.
 
+mod delivery;
 mod problem;
 
 use std::time::Duration;

@@ -13,6 +13,7 @@
 pub mod admin;
 pub mod cli;
 pub mod client;
+pub mod demo;
 pub mod listener;
 pub mod node;
 pub mod slack;

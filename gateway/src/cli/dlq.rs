@@ -125,13 +125,11 @@ async fn resolve(client: &Client, prefix: &str) -> Result<String, Error> {
     match meant.as_slice() {
         [] => Ok(prefix.to_owned()),
         [id] => Ok((*id).clone()),
-        several => match several.iter().find(|id| id.as_str() == prefix) {
-            Some(exact) => Ok((*exact).clone()),
-            None => {
-                let message = format!("{} dead letters begin with {prefix}; write more of the id", several.len());
-                Err(Error::Said { exit: Exit::Usage, message })
-            }
-        },
+        several if several.iter().any(|id| id.as_str() == prefix) => Ok(prefix.to_owned()),
+        several => {
+            let message = format!("{} dead letters begin with {prefix}; write more of the id", several.len());
+            Err(Error::Said { exit: Exit::Usage, message })
+        }
     }
 }
 

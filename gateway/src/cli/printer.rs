@@ -10,6 +10,7 @@ use chrono::Utc;
 use clap::ValueEnum;
 use serde_json::Value;
 
+use super::sheet::safe;
 use super::style::{Paint, Style};
 use super::table::Listing;
 use super::yaml;
@@ -37,6 +38,7 @@ pub struct Printer {
     err: Box<dyn Write + Send>,
     out_style: Style,
     err_style: Style,
+    read: bool,
     live: bool,
 }
 
@@ -49,6 +51,7 @@ impl Printer {
             format,
             out_style: Style::detect(out.is_terminal(), no_color),
             err_style: Style::detect(err.is_terminal(), no_color),
+            read: out.is_terminal(),
             live: err.is_terminal(),
             out: Box::new(out),
             err: Box::new(err),
@@ -58,7 +61,7 @@ impl Printer {
     /// To other writers, without colours and progress.
     #[must_use]
     pub fn to(format: Format, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
-        Self { format, out, err, out_style: Style::PLAIN, err_style: Style::PLAIN, live: false }
+        Self { format, out, err, out_style: Style::PLAIN, err_style: Style::PLAIN, read: false, live: false }
     }
 
     /// The format that was asked for.
@@ -84,6 +87,12 @@ impl Printer {
         let end = if text.ends_with('\n') { "" } else { "\n" };
         write!(self.out, "{text}{end}")?;
         self.out.flush()
+    }
+
+    /// What an agent said: as it stands into a pipe, without what would steer the terminal on one.
+    pub fn answer(&mut self, text: &str) -> io::Result<()> {
+        let shown = if self.read { safe(text) } else { text.to_owned() };
+        self.line(&shown)
     }
 
     /// A list: a table of `items`, their names, or the whole `body`.

@@ -38,7 +38,9 @@ pub async fn run(verb: Verb, client: &Client, printer: &mut Printer) -> Result<E
             match printer.format() {
                 Format::Json | Format::Yaml => printer.document(&body)?,
                 Format::Name => {
-                    entries.iter().try_for_each(|entry| printer.line(&at(entry, "seq").map(plain).unwrap_or_default()))?;
+                    entries
+                        .iter()
+                        .try_for_each(|entry| printer.line(&at(entry, "seq").map(plain).unwrap_or_default()))?;
                 }
                 Format::Table | Format::Wide if entries.is_empty() => printer.note("no entries yet"),
                 format @ (Format::Table | Format::Wide) => {
@@ -88,7 +90,7 @@ pub fn turns(entries: &[Value]) -> usize {
 /// The journal as a table; `wide` does not cut what was said.
 #[must_use]
 pub fn render(entries: &[Value], wide: bool) -> String {
-    let start = entries.first().and_then(|entry| time(entry));
+    let start = entries.first().and_then(time);
     let rows = entries.iter().map(|entry| {
         let after = start.zip(time(entry)).map(|(start, at)| format!("+{} ms", (at - start).num_milliseconds()));
         let what = if wide { one_line(&what(entry), usize::MAX) } else { one_line(&what(entry), WHAT_CHARS_MAX) };
@@ -171,22 +173,32 @@ mod tests {
         let acts = [
             Act::AttemptFailed { failure },
             Act::ModelResult { completion: completion("", vec![wait]) },
-            Act::ToolResult { call_id: "c1".into(), tool: "wait".into(), content: "no\nsuch host".into(), is_error: true },
+            Act::ToolResult {
+                call_id: "c1".into(),
+                tool: "wait".into(),
+                content: "no\nsuch host".into(),
+                is_error: true,
+            },
             Act::ModelResult { completion: completion("All is well.", vec![]) },
         ];
         let start: DateTime<Utc> = "2026-01-01T00:00:00Z".parse().unwrap();
-        let entry = |(n, act)| Entry { seq: n, attempt: 1 + n.min(1), at: start + Duration::from_millis(u64::from(n) * 250), act };
+        let entry = |(n, act)| Entry {
+            seq: n,
+            attempt: 1 + n.min(1),
+            at: start + Duration::from_millis(u64::from(n) * 250),
+            act,
+        };
         (0..).zip(acts).map(|pair| serde_json::to_value(entry(pair)).unwrap()).collect()
     }
 
     #[test]
     fn a_journal_reads_from_top_to_bottom() {
         let expected = "\
-SEQ  ATTEMPT  AT       KIND            WHAT                      TOKENS
+SEQ  ATTEMPT  AT       KIND            WHAT                       TOKENS
 0    1        +0 ms    attempt failed  model: 503
-1    2        +250 ms  model result    → wait({\"seconds\":0.6})   12 + 3
+1    2        +250 ms  model result    → wait({\"seconds\":0.6})    12 + 3
 2    2        +500 ms  tool result     wait failed: no such host
-3    2        +750 ms  model result    All is well.              12 + 3";
+3    2        +750 ms  model result    All is well.               12 + 3";
         assert_eq!(render(&journal(), false), expected);
         assert_eq!(turns(&journal()), 2);
     }
@@ -203,7 +215,7 @@ SEQ  ATTEMPT  AT       KIND            WHAT                      TOKENS
     #[test]
     fn long_answers_are_cut_unless_wide() {
         let entry = json!({"seq": 0, "kind": "cancelled", "reason": "x".repeat(500)});
-        assert!(!render(&[entry.clone()], false).contains(&"x".repeat(100)));
+        assert!(!render(std::slice::from_ref(&entry), false).contains(&"x".repeat(100)));
         assert!(render(&[entry], true).contains(&"x".repeat(500)));
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Rows without a value are left out, so a sheet tells what there is and not what there could be.
 
+use std::fmt::Write as _;
+
 use super::style::{Paint, Style};
 
 /// Width of the label column, the blanks behind it included.
@@ -49,8 +51,10 @@ impl Sheet {
     pub fn part(mut self, head: &str, text: &str) -> Self {
         if !text.is_empty() {
             let head = self.style.paint(Paint::Strong, head);
-            let text: Vec<String> = text.trim_end().lines().map(|line| format!("  {}", safe(line)).trim_end().to_owned()).collect();
-            self.text.push_str(&format!("\n{head}\n{}\n", text.join("\n")));
+            let text: Vec<String> =
+                text.trim_end().lines().map(|line| format!("  {}", safe(line)).trim_end().to_owned()).collect();
+            // Writing to a String cannot fail.
+            let _ = write!(self.text, "\n{head}\n{}\n", text.join("\n"));
         }
         self
     }

@@ -160,7 +160,8 @@ fn parse_since(text: &str) -> Result<DateTime<Utc>, String> {
 fn sheet(task: &Value, style: Style) -> String {
     let shown = |field: &str| at(task, field).map(plain).unwrap_or_default();
     let now = Utc::now();
-    let time = |field: &str| at(task, field).and_then(Value::as_str).and_then(|text| text.parse::<DateTime<Utc>>().ok());
+    let time =
+        |field: &str| at(task, field).and_then(Value::as_str).and_then(|text| text.parse::<DateTime<Utc>>().ok());
     let asked = time("created_at").map(|then| format!("{} ({} ago)", shown("created_at"), age::since(then, now)));
     let took = time("created_at").zip(time("ended_at")).and_then(|(from, to)| (to - from).to_std().ok());
     let steps = steps(task);
@@ -173,7 +174,11 @@ fn sheet(task: &Value, style: Style) -> String {
     Sheet::new(style)
         .row("Task", &shown("id"))
         .row("Agent", &shown("agent"))
-        .status("Status", text_at(task, "status"), &took.map(|took| format!("in {}", age::exact(took))).unwrap_or_default())
+        .status(
+            "Status",
+            text_at(task, "status"),
+            &took.map(|took| format!("in {}", age::exact(took))).unwrap_or_default(),
+        )
         .row("Asked", &asked.unwrap_or_default())
         .row("Topic", &shown("topic"))
         .row("Event", &shown("event_id"))

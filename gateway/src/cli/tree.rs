@@ -168,7 +168,11 @@ root                      root          running  0         12s
 │     │  └─ 018f          step          running  0         12s    tool wait
 │     └─ guide-b/0        agent         running  0         12s
 └─ relay                  relay         running  0         12s";
-        let squeeze = |text: &str| text.lines().map(|line| line.split("  ").filter(|part| !part.is_empty()).collect::<Vec<_>>().join("  ")).collect::<Vec<_>>();
+        let squeeze = |text: &str| {
+            text.lines()
+                .map(|line| line.split("  ").filter(|part| !part.is_empty()).collect::<Vec<_>>().join("  "))
+                .collect::<Vec<_>>()
+        };
         let drawn = draw(&company(), Style::PLAIN, now());
         assert_eq!(squeeze(&drawn), squeeze(expected));
         assert!(drawn.lines().any(|line| line.starts_with("│     │  └─ 018f")), "{drawn}");
