@@ -1,2 +1,25 @@
-//! System tests (being written).
-fn main() {}
+//! System tests: the real binary, from the outside, as people, Slack and power cuts meet it.
+//!
+//! Each test has a stage of its own (a folder, two ports) and may run beside all others. Nothing of the product is
+//! called from inside, except for the words that Slack would send. `cargo build` comes first; `make test` does both.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a stage that cannot be set fails the test")]
+
+#[path = "system/agents.rs"]
+mod agents;
+#[path = "system/asking.rs"]
+mod asking;
+#[path = "system/check.rs"]
+mod check;
+#[path = "system/crash.rs"]
+mod crash;
+#[path = "system/demo.rs"]
+mod demo;
+#[path = "system/doors.rs"]
+mod doors;
+#[path = "system/drain.rs"]
+mod drain;
+#[path = "system/history.rs"]
+mod history;
+#[path = "system/start.rs"]
+mod start;

@@ -79,8 +79,8 @@ impl Admin {
         loop {
             let page = self.try_get(&format!("/v1/tasks?agent={agent}&limit={PAGE}{cursor}")).await?;
             let (200, page) = page else { return None };
-            tasks.extend(page["tasks"].as_array().cloned().unwrap_or_default());
-            match next(&page) {
+            tasks.extend(page["items"].as_array().cloned().unwrap_or_default());
+            match page["next"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
                 None => return Some(tasks),
             }
@@ -96,15 +96,6 @@ impl Admin {
         assert_eq!(status, 200, "the journal of run {run}: {body}");
         body["entries"].as_array().cloned().unwrap_or_else(|| panic!("no entries in {body}"))
     }
-}
-
-/// Where the next page begins, however it is called.
-fn next(page: &Value) -> Option<String> {
-    ["next", "next_cursor", "cursor"].iter().find_map(|key| match page.get(key) {
-        Some(Value::String(next)) => Some(next.clone()),
-        Some(Value::Number(next)) => Some(next.to_string()),
-        _ => None,
-    })
 }
 
 async fn read(request: reqwest::RequestBuilder) -> Option<(u16, Value)> {

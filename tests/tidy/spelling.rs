@@ -68,7 +68,9 @@ pub(crate) fn topics(sources: &[Source]) -> Vec<Finding> {
 pub(crate) fn metrics(sources: &[Source]) -> Vec<Finding> {
     let is_metric = |text: &str| {
         let name: String = text.chars().take_while(|c| c.is_ascii_lowercase() || "0123456789_.".contains(*c)).collect();
-        METRICS.iter().any(|start| name.len() > start.len() && name.starts_with(start))
+        // `troupe_reply` is a word of ours, `troupe_replies_total` a metric: those say what they count, and in what.
+        METRICS.iter().any(|start| name.starts_with(start) && (*start != "troupe_" || name.matches('_').count() > 1))
+            && name.len() > "troupe_".len()
             && !CRATES.iter().any(|own| name == *own || name.starts_with(&format!("{own}.")))
     };
     spelled(sources, METRIC_HOME, is_metric, "a metric")
@@ -137,7 +139,7 @@ mod tests {
             ),
             Source::new(
                 "gateway/src/b.rs",
-                "f(\"troupe_scripted_model_calls_total{agent=1}\");\nf(\"troupe_\");\nf(\"troupe up\");",
+                "f(\"troupe_scripted_model_calls_total{agent=1}\");\nf(\"troupe_\");\nf(\"troupe up\"); f(\"troupe_reply\");",
             ),
             Source::new(METRIC_HOME, "const A: &str = \"troupe_steps_total\";"),
         ];
