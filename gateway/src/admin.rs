@@ -210,7 +210,11 @@ pub fn router(admin: Admin) -> Router {
 /// What the public listener tells of the node's health: one word.
 pub fn public_health(admin: Admin) -> Router {
     let counted = middleware::from_fn_with_state((admin.clone(), "public"), layers::counted);
-    Router::new().route("/health", get(health::public)).layer(counted).with_state(admin)
+    Router::new()
+        .route("/health", get(health::public))
+        .method_not_allowed_fallback(wrong_method)
+        .layer(counted)
+        .with_state(admin)
 }
 
 async fn unknown_path(uri: Uri) -> Problem {

@@ -1,4 +1,7 @@
 //! `/v1/actors`: the live tree of this node, and the switch that cuts an actor off.
+//!
+//! The tree is a view, read under one short lock: it answers while every actor is busy. What a kill does is the
+//! supervisor's business; here it is only a 404 with the nearest path, or a 409 when the actor is down already.
 
 use axum::Json;
 use axum::extract::State;

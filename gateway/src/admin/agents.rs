@@ -1,4 +1,7 @@
 //! `/v1/agents`: the registry, restarts, and the way in for tasks from programs.
+//!
+//! A submission is answered once the bus has confirmed it: from then on it is not lost. A registry that does not answer
+//! (its actor is being restarted) is a 503, and submissions go on, for they need only the bus.
 
 use std::time::Duration;
 

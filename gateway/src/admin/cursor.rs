@@ -1,4 +1,6 @@
 //! Cursors: where a list goes on, opaque to whoever carries it, so that its order may change behind it.
+//!
+//! Written and read by the lists of this listener; one that is not ours is a 400, never a wrong page.
 
 use super::problem::Problem;
 use super::verb::clipped;

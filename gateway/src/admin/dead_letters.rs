@@ -1,4 +1,6 @@
 //! `/v1/dead-letters`: events that were given up, to be looked at, replayed or removed.
+//!
+//! A replay is one act of the bus: the letter goes when its event is in the queue again, so a failure leaves it here.
 
 use axum::Json;
 use axum::extract::State;

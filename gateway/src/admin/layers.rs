@@ -1,4 +1,6 @@
 //! What surrounds every handler: a limit in time, a net under panics, a count, and headers that keep answers private.
+//!
+//! Put on by [`super::router`], outermost first: count, net, guard, limit. What they refuse is a problem like any other.
 
 use std::any::Any;
 use std::time::{Duration, Instant};

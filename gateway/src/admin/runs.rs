@@ -1,4 +1,6 @@
 //! `/v1/runs/{id}/journal`: what a run decided and observed, in order, as recovery reads it.
+//!
+//! Read from the journal itself, entry by entry, so what people see cannot differ from what recovery does.
 
 use axum::Json;
 use axum::extract::State;

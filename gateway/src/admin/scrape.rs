@@ -1,4 +1,7 @@
 //! `/metrics`: asks the bus how its queues stand, then renders everything.
+//!
+//! A bus that does not answer in time has no depths that time; a registry that does not answer leaves the last known
+//! agents. A scrape is always answered, for it is what tells of the trouble.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -1,4 +1,6 @@
 //! `/v1/tasks`: what was asked, how it stands, what it cost.
+//!
+//! The store is the truth; what only the bus knows yet is shown as `received` from [`super::recent`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;

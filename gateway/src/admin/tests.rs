@@ -1,4 +1,6 @@
 //! The admin API over real HTTP, on a real troupe with embedded parts and scripted models.
+//!
+//! Each story opens a house of its own in a temporary folder; nothing is shared and nothing leaves 127.0.0.1.
 
 mod agents;
 mod doors;

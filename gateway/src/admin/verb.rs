@@ -1,4 +1,5 @@
-//! Paths that end in a verb, `/v1/agents/researcher:restart`: the router knows only whole segments, so they are split here.
+//! Paths that end in a verb, `/v1/agents/researcher:restart`: the router knows only whole segments, so they are split
+//! here, for every thing that has verbs. An unknown verb is a 404 that names those there are.
 
 use super::problem::Problem;
 

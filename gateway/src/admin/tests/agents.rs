@@ -1,4 +1,5 @@
-//! The registry, the live tree, and the way in.
+//! The registry, the live tree, and the way in: what a program that submits tasks, and an operator who looks at the
+//! actors, get to see.
 
 use super::*;
 

@@ -1,4 +1,5 @@
-//! What surrounds the handlers: who may come in, what is answered to nonsense, what a panic does.
+//! What surrounds the handlers: who may come in, what is answered to nonsense, what a panic does to the one who caused
+//! it and to the others.
 
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 

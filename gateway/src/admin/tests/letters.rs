@@ -1,4 +1,5 @@
-//! Dead letters and events.
+//! Dead letters and events: what was given up is seen, replayed and removed; what is published arrives or is refused
+//! with its topic.
 
 use super::*;
 

@@ -1,4 +1,5 @@
-//! Health, readiness and metrics.
+//! Health, readiness and metrics: each tells of its own trouble, and of no more than its listener may know.
+//! The store is really closed here, not played to be.
 
 use super::*;
 
@@ -46,6 +47,7 @@ async fn the_public_door_tells_one_word_and_readiness_follows_the_flag() {
     let house = House::open().await;
     let public = async || sent(house.http.get(format!("http://{}/health", house.public))).await;
     assert_eq!((public().await.status, public().await.json()), (200, json!({"status": "healthy"})));
+    sent(house.http.post(format!("http://{}/health", house.public))).await.problem(405);
     assert_eq!(house.get("/readyz").await.status, 200);
     house.ready.store(false, Ordering::Release);
     assert_eq!((public().await.status, public().await.json()), (503, json!({"status": "unhealthy"})));

@@ -1,4 +1,5 @@
-//! Tasks and journals, as people and programs look them up.
+//! Tasks and journals, as people and programs look them up: by page, by the beginning of an id, by run or step; never
+//! with a secret in them.
 
 use super::*;
 

@@ -1,4 +1,5 @@
-//! What the log looks like, written to real files.
+//! What the log looks like, written to real files and read back as a log reader would.
+//! The subscriber is set for the test's thread only, so tests do not see one another's lines.
 
 use std::sync::Mutex;
 

@@ -1,4 +1,5 @@
-//! What `/metrics` says, line by line.
+//! What `/metrics` says, line by line: names and labels are promises to dashboards, so they are held exactly here.
+//! Each test has instruments of its own.
 
 use super::*;
 
