@@ -6,7 +6,9 @@
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use ractor_cluster_derive::RactorMessage;
-use troupe_runtime::supervision::{ChildEvent, ChildSpec, ChildTimer, Children, ChildrenOptions, Strategy, Tree};
+use troupe_runtime::supervision::{
+    ChildEvent, ChildSpec, ChildTimer, Children, ChildrenOptions, Entry, Strategy, Tree,
+};
 
 use crate::orchestrator::OrchestratorMessage;
 
@@ -29,36 +31,44 @@ pub struct Root {
     pub tree: Tree,
 }
 
+/// The root's children and its own line in the tree, which goes with it.
+pub struct Trunk {
+    children: Children,
+    _line: Entry,
+}
+
 impl Actor for Root {
     type Msg = RootMessage;
-    type State = Children;
+    type State = Trunk;
     type Arguments = Vec<ChildSpec>;
 
     async fn pre_start(
         &self,
         myself: ActorRef<RootMessage>,
         specs: Vec<ChildSpec>,
-    ) -> Result<Children, ActorProcessingErr> {
+    ) -> Result<Trunk, ActorProcessingErr> {
+        let line = self.tree.insert(ROOT, ROOT);
+        line.running(myself.get_cell(), 0);
         let options = ChildrenOptions { strategy: Strategy::RestForOne, ..ChildrenOptions::default() };
         let mut children = Children::new(&myself, ROOT, self.tree.clone(), options, RootMessage::Child);
         for spec in specs {
             children.start(spec).await?;
         }
-        Ok(children)
+        Ok(Trunk { children, _line: line })
     }
 
     async fn handle(
         &self,
         myself: ActorRef<RootMessage>,
         message: RootMessage,
-        children: &mut Children,
+        trunk: &mut Trunk,
     ) -> Result<(), ActorProcessingErr> {
         match message {
             RootMessage::Orchestrator(reply) => {
-                reply.send(children.get(ORCHESTRATOR).map(ActorRef::from)).ok();
+                reply.send(trunk.children.get(ORCHESTRATOR).map(ActorRef::from)).ok();
             }
             RootMessage::Child(timer) => {
-                let events = children.timer(timer).await;
+                let events = trunk.children.timer(timer).await;
                 escalate(&myself, &events);
             }
         }
@@ -69,19 +79,15 @@ impl Actor for Root {
         &self,
         myself: ActorRef<RootMessage>,
         event: SupervisionEvent,
-        children: &mut Children,
+        trunk: &mut Trunk,
     ) -> Result<(), ActorProcessingErr> {
-        let events = children.handle(event).await;
+        let events = trunk.children.handle(event).await;
         escalate(&myself, &events);
         Ok(())
     }
 
-    async fn post_stop(
-        &self,
-        _myself: ActorRef<RootMessage>,
-        children: &mut Children,
-    ) -> Result<(), ActorProcessingErr> {
-        children.stop_all().await;
+    async fn post_stop(&self, _myself: ActorRef<RootMessage>, trunk: &mut Trunk) -> Result<(), ActorProcessingErr> {
+        trunk.children.stop_all().await;
         Ok(())
     }
 }

@@ -71,9 +71,6 @@ struct Inner {
     tool_calls: Counter<u64>,
     step_attempts: Counter<u64>,
     agent_restarts: Counter<u64>,
-    replies: Counter<u64>,
-    reply_doubtful: Counter<u64>,
-    slack_requests: Counter<u64>,
     http_requests: Counter<u64>,
 }
 
@@ -196,21 +193,6 @@ impl Metrics {
         self.inner.agent_restarts.add(1, &[label(names::AGENT, agent)]);
     }
 
-    /// A reply was tried; `outcome` is `sent`, `not_sent` or `given_up`.
-    pub fn reply_tried(&self, outcome: &'static str) {
-        self.inner.replies.add(1, &[KeyValue::new(names::OUTCOME, outcome)]);
-    }
-
-    /// A reply is sent although the try before may have arrived.
-    pub fn reply_doubtful(&self) {
-        self.inner.reply_doubtful.add(1, &[]);
-    }
-
-    /// Slack asked and was answered.
-    pub fn slack_answered(&self, answer: &'static str) {
-        self.inner.slack_requests.add(1, &[KeyValue::new(names::ANSWER, answer)]);
-    }
-
     /// A request was answered; `route` is the route as declared.
     pub fn http_answered(&self, listener: &'static str, route: &str, method: &str, status: u16) {
         let labels = [
@@ -278,9 +260,6 @@ impl Inner {
             tool_calls: counter(names::TOOL_CALLS),
             step_attempts: counter(names::STEP_ATTEMPTS),
             agent_restarts: counter(names::AGENT_RESTARTS),
-            replies: counter(names::REPLIES),
-            reply_doubtful: counter(names::REPLY_DOUBTFUL),
-            slack_requests: counter(names::SLACK_REQUESTS),
             http_requests: counter(names::HTTP_REQUESTS),
             registry,
             _provider: provider,

@@ -58,9 +58,6 @@ fn every_happening_has_its_line() {
     metrics.tool_called("a", "clock", "error");
     metrics.attempt_failed("a");
     metrics.agent_restarted("a");
-    metrics.reply_tried("sent");
-    metrics.reply_doubtful();
-    metrics.slack_answered("accepted");
     metrics.http_answered("admin", "/v1/tasks/{id}", "GET", 404);
     has(&metrics, r#"troupe_model_calls_total{agent="a",model="gpt",outcome="ok",provider="openai"} 1"#);
     let chat = r#"gen_ai_operation_name="chat",gen_ai_provider_name="openai",gen_ai_response_model="gpt""#;
@@ -70,9 +67,6 @@ fn every_happening_has_its_line() {
     has(&metrics, r#"troupe_tool_calls_total{agent="a",outcome="error",tool="clock"} 1"#);
     has(&metrics, r#"troupe_step_attempts_total{agent="a"} 1"#);
     has(&metrics, r#"troupe_agent_restarts_total{agent="a"} 1"#);
-    has(&metrics, r#"troupe_replies_total{outcome="sent"} 1"#);
-    has(&metrics, "troupe_reply_doubtful_total 1");
-    has(&metrics, r#"troupe_slack_requests_total{answer="accepted"} 1"#);
     let route = r#"{listener="admin",method="GET",route="/v1/tasks/{id}",status="404"}"#;
     has(&metrics, &format!("troupe_http_requests_total{route} 1"));
 }
@@ -123,8 +117,8 @@ fn a_queue_that_is_gone_is_gone_and_a_silent_bus_has_no_depth() {
 #[test]
 fn clones_count_together_and_two_nodes_do_not() {
     let (one, other) = (Metrics::new(), Metrics::new());
-    one.clone().reply_doubtful();
-    one.reply_doubtful();
-    has(&one, "troupe_reply_doubtful_total 2");
-    assert!(!other.render().contains("troupe_reply_doubtful_total 2"));
+    one.clone().attempt_failed("a");
+    one.attempt_failed("a");
+    has(&one, r#"troupe_step_attempts_total{agent="a"} 2"#);
+    assert!(!other.render().contains(r#"troupe_step_attempts_total{agent="a"} 2"#));
 }
