@@ -15,6 +15,8 @@ mod check;
 mod crash;
 #[path = "system/demo.rs"]
 mod demo;
+#[path = "system/disk.rs"]
+mod disk;
 #[path = "system/doors.rs"]
 mod doors;
 #[path = "system/drain.rs"]

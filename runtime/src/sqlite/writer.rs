@@ -279,14 +279,28 @@ impl Work {
 
     /// Runs the groups in one transaction; answers the rows written.
     async fn transaction(&mut self, groups: &mut [Box<dyn Group>]) -> Result<u64, Error> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-        for group in groups {
-            group.execute(&mut transaction).await?;
+        match self.attempt(groups).await {
+            Ok(()) => {
+                let now: i64 = sqlx::query_scalar("select total_changes()").fetch_one(&mut self.connection).await?;
+                let before = std::mem::replace(&mut self.changes, now as u64);
+                Ok(self.changes.saturating_sub(before))
+            }
+            Err(error) => {
+                // SQLite has rolled back by itself after some errors (a full disk, for one), and says so here: it is the
+                // reason why the transaction is spelled out instead of being left to sqlx, which would count it as open.
+                sqlx::query("rollback").execute(&mut self.connection).await.ok();
+                Err(error)
+            }
         }
-        transaction.commit().await?;
-        let now: i64 = sqlx::query_scalar("select total_changes()").fetch_one(&mut self.connection).await?;
-        let before = std::mem::replace(&mut self.changes, now as u64);
-        Ok(self.changes.saturating_sub(before))
+    }
+
+    async fn attempt(&mut self, groups: &mut [Box<dyn Group>]) -> Result<(), Error> {
+        sqlx::query("begin immediate").execute(&mut self.connection).await?;
+        for group in groups {
+            group.execute(&mut self.connection).await?;
+        }
+        sqlx::query("commit").execute(&mut self.connection).await?;
+        Ok(())
     }
 
     fn count(&self, operations: usize, rows: u64) {
@@ -367,6 +381,40 @@ mod tests {
         assert!(results[0].is_ok() && results[2].is_ok());
         assert!(matches!(results[1], Err(Error::Statement(_))));
         assert_eq!(names(&db).await, ["a", "b"]);
+    }
+
+    /// Lets the file have no more than this many pages: what a full disk is to SQLite.
+    struct Pages(u32);
+
+    #[async_trait]
+    impl Write for Pages {
+        type Reply = ();
+
+        async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<()>, Error> {
+            for pages in batch {
+                let pragma = format!("pragma max_page_count = {}", pages.0);
+                sqlx::query(sqlx::AssertSqlSafe(pragma)).execute(&mut *connection).await?;
+            }
+            Ok(vec![(); batch.len()])
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_refuses_writes_until_there_is_room_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Database::open(dir.path(), &Options::default()).await.unwrap();
+        let large = |n: u32| Insert(format!("{n} {}", "x".repeat(9_000)));
+        db.writer().submit(Insert("kept".into())).await.unwrap();
+        // A number below the present size means the present size.
+        db.writer().submit(Pages(1)).await.unwrap();
+        for n in 0..3 {
+            let refused = db.writer().submit(large(n)).await;
+            assert!(matches!(refused, Err(Error::Full(_))), "{refused:?}");
+        }
+        db.writer().submit(Pages(1_000_000)).await.unwrap();
+        db.writer().submit(large(3)).await.unwrap();
+        let names = names(&db).await;
+        assert_eq!((names.len(), names[1].as_str()), (2, "kept"));
     }
 
     #[tokio::test]
