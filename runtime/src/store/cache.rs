@@ -76,11 +76,13 @@ impl CachedMemory {
         &self.saves[(self.hasher.hash_one(key) as usize) % SAVE_COUNTERS]
     }
 
-    /// Keeps a version unless a newer one is there, or `unless` says no at the moment of writing.
-    fn keep(&self, key: Key, memory: Remembered, unless: impl Fn() -> bool) {
-        self.kept.entry(key).and_compute_with(|there| {
-            let newer = there.is_some_and(|there| there.value().version >= memory.version);
-            if newer || unless() { Op::Nop } else { Op::Put(memory) }
+    /// Keeps a version unless a newer one is there. Over an older one always: what was found must not be followed by what
+    /// came before it. Over none only if `absent` allows it at the moment of writing: a newer one may have come and gone.
+    fn keep(&self, key: Key, memory: Remembered, absent: impl Fn() -> bool) {
+        self.kept.entry(key).and_compute_with(|there| match there {
+            Some(there) if there.value().version >= memory.version => Op::Nop,
+            None if !absent() => Op::Nop,
+            _ => Op::Put(memory),
         });
     }
 }
@@ -96,7 +98,7 @@ impl Memory for CachedMemory {
         let loaded = self.behind.load(agent, session).await?;
         if let Some(memory) = &loaded {
             let saves = self.saves(&key);
-            self.keep(key.clone(), memory.clone(), || saves.load(Ordering::SeqCst) != before);
+            self.keep(key.clone(), memory.clone(), || saves.load(Ordering::SeqCst) == before);
         }
         Ok(loaded)
     }
@@ -107,7 +109,7 @@ impl Memory for CachedMemory {
         // From here on no load that began before may keep what it found.
         self.saves(&key).fetch_add(1, Ordering::SeqCst);
         match &saved {
-            Ok(version) => self.keep(key, Remembered { version: *version, body: body.into() }, || false),
+            Ok(version) => self.keep(key, Remembered { version: *version, body: body.into() }, || true),
             // A conflict: another version is there. Anything else: it may be.
             Err(_) => self.kept.invalidate(&key),
         }
@@ -211,6 +213,28 @@ mod tests {
 
         held.go.notify_one();
         assert_eq!(&*cache.load(&support(), "s").await.unwrap().unwrap().body, "new");
+    }
+
+    #[tokio::test]
+    async fn what_was_found_replaces_an_older_version_that_was_kept_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_database, stores) = opened(&dir).await;
+        let first = stores.memory.save(&support(), "s", 0, "first").await.unwrap();
+        let second = stores.memory.save(&support(), "s", first, "second").await.unwrap();
+        let held = Arc::new(Held { store: stores.memory, found: Notify::new(), go: Notify::new() });
+        let cache = Arc::new(CachedMemory::new(held.clone(), &Options::default()));
+        let slow = tokio::spawn({
+            let cache = Arc::clone(&cache);
+            async move { cache.load(&support(), "s").await }
+        });
+        held.found.notified().await;
+        // The save of the first version ends only now, while that of the second is committed and has not ended.
+        let key = (support(), "s".to_owned());
+        cache.saves(&key).fetch_add(1, Ordering::SeqCst);
+        cache.keep(key, Remembered { version: first, body: "first".into() }, || true);
+        held.go.notify_one();
+        assert_eq!(slow.await.unwrap().unwrap().unwrap().version, second);
+        assert_eq!(cache.load(&support(), "s").await.unwrap().unwrap().version, second, "older than what was shown");
     }
 
     #[tokio::test]
