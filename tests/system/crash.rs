@@ -61,7 +61,7 @@ async fn two_hundred_commands_survive_ten_power_cuts() {
     assert!(node.ended(LIMIT).await.success(), "the node drains with exit 0");
 
     let calls = model.calls();
-    report(&lives, &calls.iter().map(|call| call.at).collect::<Vec<_>>());
+    println!("{}", first_calls(&lives, &calls.iter().map(|call| call.at).collect::<Vec<_>>()));
     let history = History {
         accepted,
         tasks: tasks.iter().map(|task| (text(&task["input"]), text(&task["status"]))).collect(),
@@ -165,7 +165,7 @@ async fn doubtful(stage: &Stage) -> usize {
 }
 
 /// From the start of each life to its first call of the model; a life that ended before shows nothing.
-fn report(lives: &[Instant], calls: &[Instant]) {
+fn first_calls(lives: &[Instant], calls: &[Instant]) -> String {
     let ends = lives.iter().skip(1).map(Some).chain([None]);
     let mut firsts: Vec<_> = lives
         .iter()
@@ -178,9 +178,9 @@ fn report(lives: &[Instant], calls: &[Instant]) {
     firsts.sort_unstable();
     let [median, slowest] =
         [firsts.get(firsts.len() / 2), firsts.last()].map(|first| first.copied().unwrap_or_default());
-    println!(
+    format!(
         "from kill -9 and start to the first call of the model: {median:?} [{:?} .. {slowest:?}] over {} lives (aim 2 s)",
         firsts.first().copied().unwrap_or_default(),
         firsts.len()
-    );
+    )
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use troupe_tests::stage::Said;
 use troupe_tests::{Stage, ports};
 
-use super::agents::ECHO;
+use super::agents::{ECHO, two_turns};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -80,23 +80,16 @@ async fn a_file_that_is_no_database_is_named_and_left_alone() {
     let mut stage = stage();
     let rubbish = "no database ".repeat(1000);
     stage.file("data/troupe.db", &rubbish);
-    refused(&stage.run(&["up"], LIMIT).await, &["troupe.db"]);
+    refused(&stage.run(&["up"], LIMIT).await, &["database", "damaged"]);
     assert_eq!(fs::read_to_string(stage.path("data/troupe.db")).expect("still there"), rubbish);
 }
 
 #[tokio::test]
-async fn one_bad_agent_stops_nobody_else() {
+async fn everything_that_is_wrong_with_the_agents_is_named_at_once() {
     let mut stage = stage();
-    stage.agent("broken", "name: broken\ntype: [").agent("keyless", &super::agents::two_turns("http://127.0.0.1:9/v1"));
-    let mut node = stage.start().await;
-    let (status, agents) = stage.admin().get("/v1/agents").await;
-    assert_eq!(status, 200);
-    let names: Vec<_> = agents["items"].as_array().into_iter().flatten().map(|agent| agent["name"].clone()).collect();
-    assert!(names.contains(&"echo".into()), "{agents}");
-    let (status, task) =
-        stage.admin().post("/v1/agents/echo/tasks?wait=20s", &[], &serde_json::json!({"input": "hi"})).await;
-    assert_eq!((status, task["status"].as_str()), (200, Some("succeeded")), "{task}");
-    assert!(node.log().contains("broken.yaml"), "the bad file is named in the log");
-    node.terminate();
-    assert!(node.ended(LIMIT).await.success());
+    stage.agent("broken", "name: broken\ntype: [").agent("keyless", &two_turns("http://127.0.0.1:9/v1"));
+    let said = stage.run(&["up"], LIMIT).await;
+    refused(&said, &["broken.yaml:2:7"]);
+    refused(&said, &["keyless.yaml:9:12", "STAND_IN_KEY"]);
+    assert!(!stage.path("data").exists(), "nothing is half-started");
 }
