@@ -1,4 +1,6 @@
 //! One agent within its pool: its instances, its inbox, whose turn it is, and how it looks to an operator.
+//!
+//! Kept by the pool, which calls it and performs what it says; it owns no actor of its own and falls with its pool.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

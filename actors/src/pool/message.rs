@@ -1,4 +1,6 @@
 //! What a pool is told, and by whom: its inboxes, the recovery, the orchestrator, its own timers.
+//!
+//! Nothing that is lost with a mailbox is lost for good: work is in the store, and the recovery asks for it again.
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
 //! Whose turn it is: instances in a ring, the ones that are down skipped.
+//!
+//! Called by the company for each step that is handed on; pure, so that a turn can be tested without an actor.
 
 /// The ring of one agent's instances.
 #[derive(Debug, Clone, Default)]

@@ -1,4 +1,6 @@
 //! `troupe actors`: the live tree, and the kill switch.
+//!
+//! Called by the command line; asks the admin API and prints. A path that is not there ends with exit code 3.
 
 use chrono::Utc;
 use clap::Subcommand;

@@ -1,4 +1,6 @@
 //! As much of Prometheus' text as the demo reads: the sum of a counter over the lines of one agent.
+//!
+//! Called by the performance, which counts model calls from the outside as an operator would.
 
 /// The sum of `name` over every line that has the label `key="value"`; `None` when there is no such line.
 pub(super) fn sum(text: &str, name: &str, key: &str, value: &str) -> Option<u64> {

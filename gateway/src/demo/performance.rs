@@ -10,6 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
+use troupe_runtime::telemetry::names;
 
 use super::role::{COMMAND, NAME, QUESTION};
 use super::scene::Scene;
@@ -20,11 +21,6 @@ use crate::cli::table::{at, text_at};
 use crate::cli::tasks::{latest_run, status, whole};
 use crate::client::{Client, Error, items};
 use crate::stand_in::requests::Asker;
-
-/// The count of a scripted model's calls.
-const SCRIPTED_CALLS: &str = "troupe_scripted_model_calls_total";
-/// The count of any model's calls.
-const MODEL_CALLS: &str = "troupe_model_calls_total";
 
 /// Plays it.
 pub(super) async fn perform(scene: &Scene, options: &DemoOptions) -> Result<Facts, Trouble> {
@@ -57,8 +53,8 @@ pub(super) async fn perform(scene: &Scene, options: &DemoOptions) -> Result<Fact
     let agent = scene.client.agent(NAME).await?;
     let restarts = at(&agent, "restarts").and_then(Value::as_u64).unwrap_or_default();
     let text = scene.client.metrics().await?;
-    let counter = if scene.live { MODEL_CALLS } else { SCRIPTED_CALLS };
-    let calls = metrics::sum(&text, counter, "agent", NAME).unwrap_or_default();
+    let counter = if scene.live { names::MODEL_CALLS } else { names::SCRIPTED_MODEL_CALLS }.exposed_total();
+    let calls = metrics::sum(&text, &counter, "agent", NAME).unwrap_or_default();
 
     let mut moments = vec![
         Moment::new(start, format!("{COMMAND} {QUESTION}"), "a slash command, signed as Slack signs"),

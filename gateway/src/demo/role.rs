@@ -1,4 +1,6 @@
 //! The demo's one agent: written as a newcomer would write it, in YAML, and read by the product's own reader.
+//!
+//! Called by the scene. A mistake in it is a mistake of ours, shown as every problem of a spec is.
 
 use std::sync::Arc;
 

@@ -30,6 +30,14 @@ pub struct Metric {
     pub help: &'static str,
 }
 
+impl Metric {
+    /// The name of this counter in Prometheus' text.
+    #[must_use]
+    pub fn exposed_total(&self) -> String {
+        format!("{}_total", self.name.replace('.', "_"))
+    }
+}
+
 const fn metric(name: &'static str, kind: Kind, unit: &'static str, help: &'static str) -> Metric {
     Metric { name, kind, unit, help }
 }

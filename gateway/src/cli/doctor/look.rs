@@ -1,4 +1,6 @@
 //! The looks that `troupe doctor` takes at this machine and at the network: a folder, a file, a port, a host.
+//!
+//! Called by the doctor; a look that fails is its finding, never an error of the command.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
