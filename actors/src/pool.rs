@@ -67,14 +67,12 @@ impl Pool {
         for event in events {
             match event {
                 ChildEvent::Started { id } | ChildEvent::Restarted { id, .. } => self.back(troop, &id),
-                ChildEvent::Restarting { id, after, cause } => {
-                    tracing::warn!(actor = %format_args!("{}/{id}", self.path), ?after, cause, "an actor fell");
+                ChildEvent::Restarting { id, .. } => {
                     let agent = id.split('/').next().unwrap_or_default();
                     self.stage.ports.metrics.agent_restarted(agent);
                     gate(troop, &id);
                 }
-                ChildEvent::Unavailable { id, reason } => {
-                    tracing::error!(actor = %format_args!("{}/{id}", self.path), reason, "an actor is unavailable");
+                ChildEvent::Unavailable { id, .. } => {
                     gate(troop, &id);
                     self.rehome(troop, &id);
                 }

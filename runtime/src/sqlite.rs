@@ -80,6 +80,14 @@ pub enum Error {
         /// What does not fit.
         cause: String,
     },
+    /// The file cannot be opened: locked, damaged, or no database at all.
+    #[error("database {path}: {cause}; end what holds it, or restore the file from a backup")]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// What SQLite said.
+        cause: String,
+    },
     /// The disk is full: the write is refused.
     #[error("the disk that holds the database is full: {0}")]
     Full(String),
@@ -101,7 +109,9 @@ impl Faulty for Error {
     fn fault(&self) -> Fault {
         match self {
             Self::Full(_) | Self::Unavailable(_) | Self::Closed => Fault::transient(),
-            Self::Directory { .. } | Self::InUse(_) | Self::Migration { .. } | Self::Corrupt(_) => Fault::Permanent,
+            Self::Directory { .. } | Self::InUse(_) | Self::Migration { .. } | Self::Open { .. } | Self::Corrupt(_) => {
+                Fault::Permanent
+            }
             Self::Statement(_) => Fault::Bug,
         }
     }
@@ -152,7 +162,8 @@ impl Database {
             .foreign_keys(false)
             .statement_cache_capacity(256)
             .disable_statement_logging();
-        let mut connection = connect.connect().await?;
+        let cannot_open = |error: sqlx::Error| Error::Open { path: path.clone(), cause: error.to_string() };
+        let mut connection = connect.connect().await.map_err(cannot_open)?;
         migrate(&mut connection).await.map_err(|cause| Error::Migration { path: path.clone(), cause })?;
         connection.close().await?;
 
@@ -161,7 +172,7 @@ impl Database {
             .acquire_timeout(options.busy_timeout)
             .test_before_acquire(false)
             .connect_lazy_with(connect.clone().pragma("query_only", "ON"));
-        let writer = Writer::start(connect.connect().await?, options);
+        let writer = Writer::start(connect.connect().await.map_err(cannot_open)?, options);
         Ok(Self { readers, writer, _lock: Arc::new(lock) })
     }
 
@@ -228,6 +239,14 @@ mod tests {
         let error = Database::open(Path::new("/proc/nowhere"), &Options::default()).await.err().unwrap();
         assert!(error.to_string().contains("/proc/nowhere"), "{error}");
         assert!(error.to_string().contains("TROUPE_DATA_DIR"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_database_is_named_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(FILE_NAME), "dear diary, ".repeat(1_000)).unwrap();
+        let error = Database::open(dir.path(), &Options::default()).await.err().unwrap().to_string();
+        assert!(error.contains(FILE_NAME) && error.contains("restore"), "{error}");
     }
 
     #[tokio::test]

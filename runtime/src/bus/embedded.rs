@@ -85,6 +85,7 @@ impl From<sqlite::Error> for Error {
             | sqlite::Error::Corrupt(_)
             | sqlite::Error::Directory { .. }
             | sqlite::Error::InUse(_)
+            | sqlite::Error::Open { .. }
             | sqlite::Error::Migration { .. } => Self::Internal(error.to_string()),
         }
     }

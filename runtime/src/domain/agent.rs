@@ -189,7 +189,8 @@ pub struct Limits {
     /// Cost over all attempts of the step, in millionths of a US dollar; `None` = no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_microusd: Option<u64>,
-    /// Wall time of the whole step.
+    /// Wall time of the step, all its attempts included; it starts anew in a life after a crash of the node, which is not
+    /// the step's fault.
     pub timeout: Duration,
     /// Cost of all the agent's runs on one day; read from the spec, enforced once budgets land.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -78,7 +78,7 @@ impl From<sqlite::Error> for Error {
         use sqlite::Error as E;
         match error {
             E::Full(_) | E::Unavailable(_) | E::Closed => Self::Unavailable(error.to_string()),
-            E::Corrupt(_) | E::Migration { .. } => Self::Corrupt(error.to_string()),
+            E::Corrupt(_) | E::Open { .. } | E::Migration { .. } => Self::Corrupt(error.to_string()),
             E::Statement(_) | E::Directory { .. } | E::InUse(_) => Self::Internal(error.to_string()),
         }
     }

@@ -214,7 +214,12 @@ const LIMITS: Table = Table {
             Need::Optional,
             "Cost over all attempts of the step; no limit when absent.",
         ),
-        key("timeout", Kind::Duration(MILLI, WEEK), default_time!(STEP_TIMEOUT), "Wall time of the whole step."),
+        key(
+            "timeout",
+            Kind::Duration(MILLI, WEEK),
+            default_time!(STEP_TIMEOUT),
+            "Wall time of the step, all attempts included; it starts anew in a life after a crash of the node.",
+        ),
         key("daily_cost_usd", Kind::Usd(MILLION_USD), Need::Optional, "Cost of all runs of the agent on one day."),
     ],
     one_of: &[],
