@@ -180,7 +180,7 @@ impl Client {
 
     /// One task by its id or the beginning of it; waits up to `wait` for its end.
     pub async fn task(&self, id: &str, wait: Duration) -> Result<Value, Error> {
-        let query = if wait.is_zero() { Vec::new() } else { vec![("wait", format!("{}s", wait.as_secs().max(1)))] };
+        let query = if wait.is_zero() { Vec::new() } else { vec![("wait", format!("{}ms", wait.as_millis().max(1)))] };
         self.answer(self.request(Method::GET, &["v1", "tasks", id], &query), wait).await
     }
 

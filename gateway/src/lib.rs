@@ -6,7 +6,7 @@
 //! | [`node`], [`listener`] | a node put together, and its two sockets |
 //! | [`admin`] | the API under `/v1`, health, metrics |
 //! | [`slack`] | what Slack sends us, and what we send back |
-//! | [`stand_in`] | a Slack to play with, for the demo and the tests |
+//! | [`demo`], [`stand_in`] | the main job in ten seconds, and the Slack that it plays with |
 //!
 //! Nothing below imports from here: actors and runtime know of no HTTP.
 

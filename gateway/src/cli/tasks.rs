@@ -77,7 +77,7 @@ const STEPS: Listing = Listing {
         Column::new("STEP", "step_no", Shown::Plain),
         Column::new("STATUS", "status", Shown::Plain),
         Column::new("ATTEMPTS", "attempts", Shown::Plain),
-        Column::new("CLAIMS", "epoch", Shown::Plain),
+        Column::new("EPOCH", "epoch", Shown::Plain),
         Column::new("RUN ID", "run", Shown::Plain),
     ],
 };
@@ -228,7 +228,7 @@ mod tests {
         assert!(sheet.contains("Usage:          120 tokens in, 30 out, $0.001500\n"), "{sheet}");
         assert!(sheet.contains("Trace:          0af7651916cd43dd8448eb211c80319c\n"), "{sheet}");
         assert!(sheet.contains("\nAnswer\n  because\n  of that\n"), "{sheet}");
-        assert!(sheet.contains("  0    0     succeeded  1         2       r\n"), "{sheet}");
+        assert!(sheet.contains("  0    0     succeeded  1         2      r\n"), "{sheet}");
     }
 
     #[test]

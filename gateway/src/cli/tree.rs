@@ -3,6 +3,8 @@
 //! The API lists actors by path, a parent before its children; the lines between them are drawn here. An actor whose
 //! parent is not in the list stands at the edge with its whole path, so nothing that is alive is hidden.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
@@ -23,11 +25,17 @@ struct Line {
     doing: String,
 }
 
+/// The actors with who stands below whom.
+struct Family<'api> {
+    actors: Vec<&'api Value>,
+    parents: Vec<Option<usize>>,
+    children: Vec<Vec<usize>>,
+}
+
 /// The tree of `actors` as of `now`, a head line first.
 #[must_use]
 pub fn draw(actors: &[Value], style: Style, now: DateTime<Utc>) -> String {
-    let actors = flat(actors);
-    let parents: Vec<Option<usize>> = actors.iter().map(|actor| parent(actor, &actors)).collect();
+    let family = Family::of(actors);
     let mut lines = vec![Line {
         label: "ACTOR".to_owned(),
         kind: "KIND".to_owned(),
@@ -36,10 +44,36 @@ pub fn draw(actors: &[Value], style: Style, now: DateTime<Utc>) -> String {
         since: "SINCE".to_owned(),
         doing: "DOING".to_owned(),
     }];
-    for root in (0..actors.len()).filter(|index| parents[*index].is_none()) {
-        branch(root, "", "", &actors, &parents, now, &mut lines);
+    for top in (0..family.actors.len()).filter(|index| family.parents[*index].is_none()) {
+        family.branch(top, "", "", now, &mut lines);
     }
     align(&lines, style)
+}
+
+impl<'api> Family<'api> {
+    fn of(actors: &'api [Value]) -> Self {
+        let actors = flat(actors);
+        let places: HashMap<_, _> = actors.iter().enumerate().map(|(index, actor)| (place(actor), index)).collect();
+        let parents: Vec<Option<usize>> = actors.iter().map(|actor| parent(actor, &places)).collect();
+        let mut children = vec![Vec::new(); actors.len()];
+        for (index, parent) in parents.iter().enumerate() {
+            if let Some(parent) = parent {
+                children[*parent].push(index);
+            }
+        }
+        Self { actors, parents, children }
+    }
+
+    /// Draws the actor at `index` behind `lead` and everything under it behind `below`.
+    fn branch(&self, index: usize, lead: &str, below: &str, now: DateTime<Utc>, lines: &mut Vec<Line>) {
+        let above = self.parents[index].map_or("", |parent| place(self.actors[parent]).1);
+        lines.push(line(self.actors[index], lead, above, now));
+        let children = &self.children[index];
+        for (number, child) in children.iter().enumerate() {
+            let (mark, space) = if number + 1 == children.len() { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+            self.branch(*child, &format!("{below}{mark}"), &format!("{below}{space}"), now, lines);
+        }
+    }
 }
 
 /// All actors in one list, also when the API nests them.
@@ -57,33 +91,16 @@ fn place(actor: &Value) -> (&str, &str) {
     (text_at(actor, "node"), text_at(actor, "path"))
 }
 
-/// The nearest actor above: the longest other path of the same node that this one begins with.
-fn parent(actor: &Value, actors: &[&Value]) -> Option<usize> {
-    let (node, path) = place(actor);
-    let above = |(_, other): &(usize, &&Value)| {
-        let (other_node, other_path) = place(other);
-        other_node == node && path.strip_prefix(other_path).is_some_and(|rest| rest.starts_with('/'))
-    };
-    actors.iter().enumerate().filter(above).max_by_key(|(_, other)| place(other).1.len()).map(|(index, _)| index)
-}
-
-/// Draws the actor at `index` behind `lead` and everything under it behind `below`.
-fn branch(
-    index: usize,
-    lead: &str,
-    below: &str,
-    actors: &[&Value],
-    parents: &[Option<usize>],
-    now: DateTime<Utc>,
-    lines: &mut Vec<Line>,
-) {
-    let above = parents[index].map_or("", |parent| place(actors[parent]).1);
-    lines.push(line(actors[index], lead, above, now));
-    let children: Vec<usize> = (0..actors.len()).filter(|child| parents[*child] == Some(index)).collect();
-    for (number, child) in children.iter().enumerate() {
-        let (mark, space) = if number + 1 == children.len() { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-        branch(*child, &format!("{below}{mark}"), &format!("{below}{space}"), actors, parents, now, lines);
+/// The nearest actor above: not every segment of a path is an actor (`guide/0` is one child of its pool).
+fn parent(actor: &Value, places: &HashMap<(&str, &str), usize>) -> Option<usize> {
+    let (node, mut rest) = place(actor);
+    while let Some((above, _)) = rest.rsplit_once('/') {
+        if let Some(index) = places.get(&(node, above)) {
+            return Some(*index);
+        }
+        rest = above;
     }
+    None
 }
 
 fn line(actor: &Value, lead: &str, above: &str, now: DateTime<Utc>) -> Line {

@@ -80,7 +80,7 @@ async fn every_call_goes_where_the_contract_says() {
         [
             r#"POST /v1/agents/researcher/tasks key=k1 body={"input":"why","priority":7}"#,
             "GET /v1/tasks?status=running&limit=5 key= body=",
-            "GET /v1/tasks/018f?wait=20s key= body=",
+            "GET /v1/tasks/018f?wait=20000ms key= body=",
             "GET /v1/tasks/018f key= body=",
             "POST /v1/agents/researcher:restart key= body=",
             "POST /v1/actors/root/orchestrator/autonomous/researcher/0:kill key= body=",

@@ -14,7 +14,7 @@ use troupe_runtime::telemetry::names;
 
 use super::role::{COMMAND, NAME, QUESTION};
 use super::scene::Scene;
-use super::story::{Facts, Moment};
+use super::story::{Facts, KILLED, Moment};
 use super::{DemoOptions, Trouble, metrics};
 use crate::cli::runs::{entries, turns};
 use crate::cli::table::{at, text_at};
@@ -43,6 +43,7 @@ pub(super) async fn perform(scene: &Scene, options: &DemoOptions) -> Result<Fact
     let killed = Utc::now();
 
     let tree = stage.restarted(&instance).await?;
+    let seen = Utc::now();
     let ended = stage.ended(&id).await?;
     let replied = scene.slack.wait_for(1, options.patience).await;
     let Some(reply) = scene.slack.replies().into_iter().next().filter(|_| replied) else {
@@ -53,16 +54,17 @@ pub(super) async fn perform(scene: &Scene, options: &DemoOptions) -> Result<Fact
     let agent = scene.client.agent(NAME).await?;
     let restarts = at(&agent, "restarts").and_then(Value::as_u64).unwrap_or_default();
     let text = scene.client.metrics().await?;
+    // A scripted model counts its calls itself, when they begin; of a real one, those that ended are counted.
     let counter = if scene.live { names::MODEL_CALLS } else { names::SCRIPTED_MODEL_CALLS }.exposed_total();
     let calls = metrics::sum(&text, &counter, "agent", NAME).unwrap_or_default();
 
     let mut moments = vec![
-        Moment::new(start, format!("{COMMAND} {QUESTION}"), "a slash command, signed as Slack signs"),
+        Moment::new(start, &format!("{COMMAND} is sent"), "a slash command, signed as Slack signs"),
         Moment::new(acknowledged, "Slack has its 200", "the event is on disk"),
     ];
     moments.extend(Moment::at(text_at(&task, "created_at"), "accepted", &format!("task {id}")));
     moments.extend(Moment::of_journal(&journal));
-    moments.push(Moment::new(killed, format!("{instance} is KILLED"), "its tool was running"));
+    moments.push(Moment::new(killed, KILLED, &format!("{instance}, while its tool runs")));
     moments.extend(Moment::of_tree(&tree, &instance));
     moments.push(Moment::new(reply.at, "the reply arrives", &format!("at the Slack stand-in, by {}", reply.via)));
     moments.sort_by_key(|moment| moment.at);
@@ -79,7 +81,7 @@ pub(super) async fn perform(scene: &Scene, options: &DemoOptions) -> Result<Fact
         turns: turns(&journal) as u64,
         reply: reply.text,
         tree,
-        seen: killed.max(start),
+        seen,
         moments,
     })
 }
@@ -134,7 +136,9 @@ impl Stage<'_> {
             let actors = items(&body);
             let back = actors.iter().any(|actor| text_at(actor, "path") == instance && fell(actor));
             let inside = format!("{instance}/");
-            let resumed = actors.iter().any(|actor| text_at(actor, "path").starts_with(&inside));
+            let at_work =
+                |actor: &Value| text_at(actor, "path").starts_with(&inside) && !text_at(actor, "step").is_empty();
+            let resumed = actors.iter().any(at_work);
             Ok((back && resumed).then(|| actors.to_vec()))
         })
         .await

@@ -14,8 +14,11 @@ use super::role::{COMMAND, NAME, QUESTION};
 use crate::cli::age;
 use crate::cli::runs::what;
 use crate::cli::style::{Paint, Style};
-use crate::cli::table::{one_line, text_at};
+use crate::cli::table::{at, one_line, plain, text_at};
 use crate::cli::{counted, tree};
+
+/// What the timeline calls the act of violence.
+pub(super) const KILLED: &str = "the agent is KILLED";
 
 /// Width of the prose.
 const WIDTH: usize = 92;
@@ -48,8 +51,8 @@ pub(super) struct Facts {
 }
 
 impl Moment {
-    pub(super) fn new(at: DateTime<Utc>, what: impl Into<String>, more: &str) -> Self {
-        Self { at, what: what.into(), more: more.to_owned() }
+    pub(super) fn new(at: DateTime<Utc>, what: &str, more: &str) -> Self {
+        Self { at, what: what.to_owned(), more: more.to_owned() }
     }
 
     /// A moment whose time the API wrote.
@@ -65,8 +68,8 @@ impl Moment {
             let kind = text_at(entry, "kind");
             turn += u32::from(kind == "model_result");
             let name = match kind {
-                "model_result" => format!("turn {turn}: the model"),
-                "tool_result" => "the tool has answered".to_owned(),
+                "model_result" => format!("turn {turn} is on record"),
+                "tool_result" => "the tool answers".to_owned(),
                 other => other.replace('_', " "),
             };
             moments.extend(Self::at(text_at(entry, "at"), &name, &one_line(&what(entry), 60)));
@@ -80,11 +83,11 @@ impl Moment {
         let moment = |actor: &Value| {
             let path = text_at(actor, "path");
             if path == instance {
-                Self::at(text_at(actor, "since"), "its pool starts it again", "restart 1")
+                let count = at(actor, "restarts").map(plain).unwrap_or_default();
+                Self::at(text_at(actor, "since"), "its pool starts it again", &format!("restart {count}"))
             } else if path.starts_with(&inside) {
-                let doing = text_at(actor, "step");
-                let more = if doing.is_empty() { "nothing on record is done twice" } else { doing };
-                Self::at(text_at(actor, "since"), "its step goes on from the journal", more)
+                let doing = format!("from the journal: {}", text_at(actor, "step"));
+                Self::at(text_at(actor, "since"), "its step goes on", &doing)
             } else {
                 None
             }
@@ -165,11 +168,12 @@ pub(super) fn tell(facts: &Facts, style: Style) -> String {
 }
 
 fn timeline(facts: &Facts, style: Style) -> String {
+    let width = facts.moments.iter().map(|moment| moment.what.chars().count()).max().unwrap_or(0);
     let line = |moment: &Moment| {
-        let paint = if moment.what.contains("KILLED") { Paint::Bad } else { Paint::Strong };
+        let paint = if moment.what == KILLED { Paint::Bad } else { Paint::Strong };
         let at = format!("{:>6} ms", format!("+{}", millis(facts.start, moment.at)));
-        let more = if moment.more.is_empty() { String::new() } else { format!(": {}", moment.more) };
-        format!("  {}  {}{more}", style.paint(Paint::Faint, &at), style.paint(paint, &moment.what))
+        let what = format!("{:width$}", moment.what);
+        format!("  {}  {}  {}", style.paint(Paint::Faint, &at), style.paint(paint, &what), moment.more)
     };
     facts.moments.iter().map(line).collect::<Vec<_>>().join("\n")
 }
@@ -214,8 +218,8 @@ mod tests {
         moments.extend(Moment::of_tree(&tree, instance));
         moments.push(Moment::new(
             start + Duration::from_millis(250),
-            format!("{instance} is KILLED"),
-            "its tool was running",
+            KILLED,
+            &format!("{instance}, while its tool runs"),
         ));
         moments.sort_by_key(|moment| moment.at);
         Facts {
@@ -241,12 +245,12 @@ mod tests {
         let place = |text: &str| story.find(text).unwrap_or_else(|| panic!("{text} is missing in\n{story}"));
         let order = [
             "guide   All is well.",
-            "+200 ms  turn 1: the model: → wait({\"seconds\":1})",
-            "+250 ms  root/orchestrator/autonomous/guide/0 is KILLED: its tool was running",
-            "+700 ms  its pool starts it again: restart 1",
-            "+710 ms  its step goes on from the journal: attempt 1, turn 1: calls a tool",
-            "+1900 ms  the tool has answered: wait: waited 1.2s",
-            "+2000 ms  turn 2: the model: All is well.",
+            "+200 ms  turn 1 is on record       → wait({\"seconds\":1})",
+            "+250 ms  the agent is KILLED       root/orchestrator/autonomous/guide/0, while its tool runs",
+            "+700 ms  its pool starts it again  restart 1",
+            "+710 ms  its step goes on          from the journal: attempt 1, turn 1: calls a tool",
+            "+1900 ms  the tool answers          wait: waited 1.2s",
+            "+2000 ms  turn 2 is on record       All is well.",
             "└─ 018f",
             "2 model calls, 2 turns: none was made twice, none was lost. 1 restart, 2.0 s in all.",
             "troupe up",
