@@ -86,20 +86,21 @@ impl Inbox {
 
     async fn take_all(&self, mut waiting: Waiting) -> Result<(), ActorProcessingErr> {
         loop {
-            let slots = self.free_slots().await?;
-            let deliveries = waiting.best(slots.len()).await;
-            if deliveries.is_empty() {
+            // First somebody who needs a place, then the place: an idle agent takes none from the busy ones.
+            if !waiting.come().await {
                 return Err("the queue is gone".into());
             }
+            let slots = self.free_slots(waiting.deliveries.len()).await?;
+            let deliveries = waiting.best(slots.len());
             self.take(deliveries, slots).await?;
         }
     }
 
-    /// Waits for one free place and takes what else is free, at most `accept_max`.
-    async fn free_slots(&self) -> Result<Vec<Slots>, ActorProcessingErr> {
+    /// Waits for one free place and takes what else is free and `wanted`, at most `accept_max`.
+    async fn free_slots(&self, wanted: usize) -> Result<Vec<Slots>, ActorProcessingErr> {
         let InboxParts { stage, slots, .. } = &self.parts;
         let mut free = vec![(slots.clone().acquire_owned().await?, stage.slots.clone().acquire_owned().await?)];
-        while free.len() < stage.options.accept_max {
+        while free.len() < wanted.min(stage.options.accept_max) {
             let Ok(own) = slots.clone().try_acquire_owned() else { break };
             let Ok(node) = stage.slots.clone().try_acquire_owned() else { break };
             free.push((own, node));
@@ -179,16 +180,27 @@ impl Waiting {
         Self { consumer, deliveries: BTreeMap::new(), taken: 0 }
     }
 
-    /// Up to `max` deliveries, by priority and then by coming; waits for the first. Empty when the queue is gone.
-    async fn best(&mut self, max: usize) -> Vec<Delivery> {
+    /// Waits until there is a delivery and takes in all that are there; `false` when the queue is gone.
+    async fn come(&mut self) -> bool {
+        if self.deliveries.is_empty() {
+            match self.consumer.deliveries.recv().await {
+                Some(delivery) => self.put(delivery),
+                None => return false,
+            }
+        }
+        self.gather();
+        true
+    }
+
+    fn gather(&mut self) {
         while let Ok(delivery) = self.consumer.deliveries.try_recv() {
             self.put(delivery);
         }
-        if self.deliveries.is_empty() {
-            for delivery in self.consumer.next(max).await {
-                self.put(delivery);
-            }
-        }
+    }
+
+    /// Up to `max` deliveries, by priority and then by coming, those among them that came during the wait for a place.
+    fn best(&mut self, max: usize) -> Vec<Delivery> {
+        self.gather();
         (0..max).map_while(|_| self.deliveries.pop_first()).map(|(_, delivery)| delivery).collect()
     }
 

@@ -108,6 +108,15 @@ fn completion(text: &str, tool_calls: Vec<ToolCall>) -> Completion {
     }
 }
 
+/// The limits of a house: the usual ones, but nobody waits long.
+pub(crate) fn options() -> Options {
+    Options {
+        attempt_backoff: Duration::from_millis(1),
+        sweep_every: Duration::from_millis(200),
+        ..Options::default()
+    }
+}
+
 /// A spec that needs nothing from outside.
 pub(crate) fn spec(name: &str) -> AgentSpec {
     AgentSpec {
@@ -152,13 +161,12 @@ impl House {
     }
 
     pub(crate) async fn open_in(dir: TempDir, cast: Vec<(AgentSpec, Arc<Puppet>)>) -> Self {
+        Self::open_with(dir, cast, options()).await
+    }
+
+    pub(crate) async fn open_with(dir: TempDir, cast: Vec<(AgentSpec, Arc<Puppet>)>, options: Options) -> Self {
         let ports = Arc::new(open_ports(&dir).await);
         let members = cast.into_iter().map(|(spec, model)| member(&ports, spec, model)).collect();
-        let options = Options {
-            attempt_backoff: Duration::from_millis(1),
-            sweep_every: Duration::from_millis(200),
-            ..Options::default()
-        };
         let (troupe, over) = Troupe::start_prepared(ports, members, options, Vec::new()).await.unwrap();
         Self { troupe, over, dir }
     }

@@ -5,4 +5,5 @@
 
 mod falling;
 mod house;
+mod sharing;
 mod working;
