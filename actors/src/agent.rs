@@ -5,7 +5,7 @@
 //! anything else. A fall of the agent actor itself charges its *restart budget*: ractor cuts its steps off, the pool
 //! starts it again and hands it the same work, and the steps go on from their journals with no attempt charged.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
@@ -43,13 +43,19 @@ pub struct AgentActor {
 #[derive(Default)]
 pub struct Steps {
     by_actor: HashMap<ActorId, UnderWay>,
-    open: HashSet<StepId>,
+    open: HashMap<StepId, Arc<Work>>,
 }
 
 struct UnderWay {
     work: Arc<Work>,
     /// Falls of this step's actors in this life; guards against a step that falls even while its fall is recorded.
     falls: u32,
+}
+
+impl Steps {
+    fn is_open(&self, work: &Arc<Work>) -> bool {
+        self.open.get(&work.claim.step).is_some_and(|open| Arc::ptr_eq(open, work))
+    }
 }
 
 impl AgentActor {
@@ -65,13 +71,12 @@ impl AgentActor {
         let actor = StepActor::new(self.stage.clone(), work.clone(), how);
         match myself.spawn_linked(None, actor, (self.tree.clone(), place)).await {
             Ok((step, _)) => {
-                steps.open.insert(work.claim.step);
+                steps.open.insert(work.claim.step, work);
                 steps.by_actor.insert(step.get_id(), under_way);
             }
             Err(error) => {
-                // Stays in hand without a seat; the sweep of the recovery finds it.
-                tracing::error!(step_id = %work.claim.step, %error, "a step actor could not be started");
-                self.stage.in_hand.drop(work.claim.step);
+                tracing::error!(step_id = %work.claim.step, %error, "a step actor could not be started; left to the sweep");
+                self.stage.in_hand.drop(&work);
             }
         }
     }
@@ -79,9 +84,13 @@ impl AgentActor {
     /// A step actor is gone.
     async fn gone(&self, myself: &ActorRef<AgentMessage>, steps: &mut Steps, cell: &ActorCell, exit: &Exit) {
         let Some(UnderWay { work, falls }) = steps.by_actor.remove(&cell.get_id()) else { return };
-        steps.open.remove(&work.claim.step);
+        if steps.is_open(&work) {
+            steps.open.remove(&work.claim.step);
+        }
         let cause = match exit {
-            Exit::Normal { .. } => return self.stage.in_hand.drop(work.claim.step),
+            Exit::Normal { .. } => return self.stage.in_hand.drop(&work),
+            // Claimed anew meanwhile: whoever has that claim goes on.
+            _ if !self.stage.in_hand.holds(&work) => return,
             Exit::Killed => "the step was killed".to_owned(),
             Exit::Failed { cause } => cause.clone(),
         };
@@ -91,7 +100,7 @@ impl AgentActor {
         let how = if falls > spec.retries + 2 { Beginning::GivenUp { cause } } else { Beginning::Fallen { cause } };
         if falls > spec.retries + 4 {
             tracing::error!(step_id = %work.claim.step, "a step falls even while it is given up; left to the sweep");
-            return self.stage.in_hand.drop(work.claim.step);
+            return self.stage.in_hand.drop(&work);
         }
         self.begin(myself, steps, UnderWay { work, falls: falls + 1 }, how).await;
     }
@@ -115,8 +124,9 @@ impl Actor for AgentActor {
         self.depth.taken();
         match message {
             AgentMessage::Work { work, begun } => {
-                // Handed on twice (once before and once after a restart): one actor is enough.
-                if !steps.open.contains(&work.claim.step) && self.stage.in_hand.has(work.claim.step) {
+                // Handed on twice (once before and once after a restart): one actor is enough. An actor that works
+                // under an older claim is fenced and counts for nothing.
+                if !steps.is_open(&work) && self.stage.in_hand.holds(&work) {
                     let how = if begun { Beginning::Resumed } else { Beginning::Fresh };
                     self.begin(&myself, steps, UnderWay { work, falls: 0 }, how).await;
                 }

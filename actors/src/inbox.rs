@@ -24,7 +24,7 @@ use troupe_runtime::supervision::ChildContext;
 use crate::pool::message::PoolMessage;
 use crate::served::Served;
 use crate::stage::Stage;
-use crate::work::Work;
+use crate::work::{Tenure, Work};
 
 /// How long the inbox rests when the store does not accept.
 const STORE_REST: Duration = Duration::from_millis(500);
@@ -163,6 +163,7 @@ impl Inbox {
     fn work(&self, event: &Event, claim: Claim, (own, node): Slots) -> Work {
         Work {
             claim,
+            tenure: Tenure::of(claim),
             run: claim.task.run(0),
             step_no: 0,
             input: event.input(),

@@ -57,7 +57,7 @@ impl Pool {
         let Some(company) = troop.companies.get_mut(&name) else {
             // Gone from the configuration: the sweep asks again, the step waits in the store.
             tracing::warn!(agent = name, step_id = %work.claim.step, "no such agent on this node; its step waits");
-            return self.stage.in_hand.drop(work.claim.step);
+            return self.stage.in_hand.drop(&work);
         };
         company.assign(&troop.children, &self.stage.in_hand, work, begun);
     }

@@ -2,8 +2,13 @@
 //!
 //! Started and restarted by the orchestrator after the pools; messaged only by its own timer. It owns nothing. What a
 //! former life of the node left is claimed at once, at the start; what this life has lost (an actor died between the
-//! accepting commit and the hand-over) is claimed when it was seen idle in two sweeps running, so that a step which is
-//! just being handed over is left alone. A claim raises the epoch: whoever else still works on the step is fenced.
+//! accepting commit and the hand-over) is claimed when it was seen idle in two sweeps with some time between them, so
+//! that a step which is just being handed over is left alone. A claim raises the epoch: whoever else still works on the
+//! step is fenced.
+//!
+//! A step that cannot be taken up (its agent is gone from the configuration, a row of it cannot be read) is reported,
+//! left as it is and stands in nobody's way. The wait between sweeps begins when a sweep has ended: after a time
+//! without a store there is one sweep to do, not one for every wait that was missed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -11,16 +16,18 @@ use std::sync::Arc;
 use futures::future::join_all;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use ractor_cluster_derive::RactorMessage;
+use tokio::time::Instant;
 use troupe_runtime::domain::agent::ExecutionMode;
 use troupe_runtime::domain::ids::StepId;
 use troupe_runtime::domain::step::Incarnation;
+use troupe_runtime::fault::Faulty as _;
 use troupe_runtime::store::{self, Orphan};
 use troupe_runtime::supervision::ChildContext;
 
 use crate::pool::message::PoolMessage;
 use crate::served::Served;
 use crate::stage::Stage;
-use crate::work::Work;
+use crate::work::{Tenure, Work};
 
 /// Where recovered work goes: the pool of each mode, asked for anew each time, for a pool may be in its next life.
 pub type FindPool = Arc<dyn Fn(ExecutionMode) -> Option<ActorRef<PoolMessage>> + Send + Sync>;
@@ -39,10 +46,12 @@ pub struct Recovery {
 /// What the sweep remembers.
 #[derive(Default)]
 pub struct Seen {
-    /// Steps of this life that were idle at the last sweep.
-    idle: HashSet<StepId>,
+    /// Steps of this life that were idle at the last sweep, and since when.
+    idle: HashMap<StepId, Instant>,
     /// Older specs that recovered runs have pinned, made ready once.
     pinned: HashMap<String, Arc<Served>>,
+    /// Agents with steps that wait for them, reported once.
+    missed: HashSet<String>,
 }
 
 impl Recovery {
@@ -56,42 +65,55 @@ impl Recovery {
         context.spawn(Self { stage, current, pool }, ()).await
     }
 
+    /// Goes once through all running steps, oldest first, page by page.
     async fn sweep(&self, seen: &mut Seen) -> Result<(), store::Error> {
-        let ports = &self.stage.ports;
-        let (mine, limit) = (ports.incarnation, self.stage.options.orphans_max);
-        // What former lives left comes first and cannot hide behind what is idle: it is claimed until none is left.
-        loop {
-            let orphans = ports.stores.steps.orphans(mine, limit).await?;
-            let full = orphans.len() == limit;
-            let claimed = self.take_up(orphans, seen).await?;
-            if !full || claimed == 0 {
-                break;
-            }
-        }
+        let (mine, page) = (self.stage.ports.incarnation, self.stage.options.orphans_max);
         let everything = Incarnation(mine.0 + 1);
-        let running = ports.stores.steps.orphans(everything, self.stage.options.steps_max + limit).await?;
-        let idle: Vec<Orphan> = running.into_iter().filter(|o| !self.stage.in_hand.has(o.step.id)).collect();
-        let before = std::mem::replace(&mut seen.idle, idle.iter().map(|orphan| orphan.step.id).collect());
-        let lost = idle.into_iter().filter(|orphan| before.contains(&orphan.step.id)).collect();
-        self.take_up(lost, seen).await.map(drop)
+        let (mut after, mut idle) = (i64::MIN, HashMap::new());
+        loop {
+            let mut running = self.stage.ports.stores.steps.orphans(everything, after, page).await?;
+            let Some(last) = running.last() else { break };
+            after = last.place;
+            running.retain(|orphan| orphan.step.owner < mine || self.is_lost(orphan, seen, &mut idle));
+            self.take_up(running, seen).await?;
+        }
+        seen.idle = idle;
+        Ok(())
     }
 
-    /// Claims steps and hands them to their pools; answers how many it got. Side by side: the claims share commits.
-    async fn take_up(&self, orphans: Vec<Orphan>, seen: &mut Seen) -> Result<usize, store::Error> {
+    /// Whether nobody works on a step of this life, and nobody did at the sweep before.
+    fn is_lost(&self, orphan: &Orphan, seen: &Seen, idle: &mut HashMap<StepId, Instant>) -> bool {
+        let step = orphan.step.id;
+        if self.stage.in_hand.has(step) {
+            return false;
+        }
+        let since = seen.idle.get(&step).copied().unwrap_or_else(Instant::now);
+        let lost = since.elapsed() >= self.stage.options.sweep_every / 2;
+        if !lost {
+            idle.insert(step, since);
+        }
+        lost
+    }
+
+    /// Claims steps and hands them to their pools. Side by side: the claims share commits. What is wrong with one of
+    /// them is not the others' affair; only a store that does not answer ends the sweep.
+    async fn take_up(&self, orphans: Vec<Orphan>, seen: &mut Seen) -> Result<(), store::Error> {
         let mut ready = Vec::with_capacity(orphans.len());
         for orphan in orphans {
-            if let Some(served) = self.served(&orphan, seen).await? {
-                ready.push((orphan, served));
+            match self.served(&orphan, seen).await {
+                Ok(Some(served)) => ready.push((orphan, served)),
+                Ok(None) => {}
+                Err(error) => passed_over(&orphan, error)?,
             }
         }
         let handed = join_all(ready.iter().map(|(orphan, served)| self.hand_over(orphan, served))).await;
-        handed.into_iter().try_fold(0, |count, handed| Ok(count + usize::from(handed?)))
+        ready.iter().zip(handed).try_for_each(|((orphan, _), handed)| handed.or_else(|e| passed_over(orphan, e)))
     }
 
-    /// Claims one step and hands it to its pool; `false` when somebody else was faster or the pool is down.
-    async fn hand_over(&self, orphan: &Orphan, served: &Arc<Served>) -> Result<bool, store::Error> {
-        let Some(pool) = (self.pool)(served.mode()) else { return Ok(false) };
-        let Some(work) = self.claim(orphan, served.clone()).await? else { return Ok(false) };
+    /// Claims one step and hands it to its pool; nothing when somebody else was faster or the pool is down.
+    async fn hand_over(&self, orphan: &Orphan, served: &Arc<Served>) -> Result<(), store::Error> {
+        let Some(pool) = (self.pool)(served.mode()) else { return Ok(()) };
+        let Some(work) = self.claim(orphan, served.clone()).await? else { return Ok(()) };
         tracing::info!(
             trace_id = work.trace.trace_id(),
             task_id = %orphan.task,
@@ -101,9 +123,9 @@ impl Recovery {
             "a step is taken up again from its journal"
         );
         if pool.cast(PoolMessage::Recovered(vec![Arc::new(work)])).is_err() {
-            tracing::warn!(step_id = %orphan.step.id, "its pool is down; the next sweep tries again");
+            tracing::warn!(step_id = %orphan.step.id, "its pool is down; the next sweeps try again");
         }
-        Ok(true)
+        Ok(())
     }
 
     async fn claim(&self, orphan: &Orphan, served: Arc<Served>) -> Result<Option<Work>, store::Error> {
@@ -113,6 +135,7 @@ impl Recovery {
         let Some(claim) = stores.steps.claim(step, seen, self.stage.ports.incarnation).await? else { return Ok(None) };
         Ok(Some(Work {
             claim,
+            tenure: Tenure::of(claim),
             run: orphan.step.run,
             step_no: orphan.step.step_no,
             input: event.input(),
@@ -128,9 +151,15 @@ impl Recovery {
 
     /// What the step's pinned spec needs; `None` when it cannot be had now.
     async fn served(&self, orphan: &Orphan, seen: &mut Seen) -> Result<Option<Arc<Served>>, store::Error> {
-        let current = self.current.get(orphan.agent.as_str());
-        if let Some(served) = current.filter(|served| *served.digest == *orphan.spec_digest) {
-            return Ok(Some(served.clone()));
+        let Some(current) = self.current.get(orphan.agent.as_str()) else {
+            // Not claimed: nobody here could work on it, and each claim without progress counts against the step.
+            if seen.missed.insert(orphan.agent.to_string()) {
+                tracing::warn!(agent = %orphan.agent, step_id = %orphan.step.id, "no such agent serves here; its steps wait");
+            }
+            return Ok(None);
+        };
+        if *current.digest == *orphan.spec_digest {
+            return Ok(Some(current.clone()));
         }
         if let Some(served) = seen.pinned.get(&orphan.spec_digest) {
             return Ok(Some(served.clone()));
@@ -160,17 +189,26 @@ impl Actor for Recovery {
 
     async fn pre_start(&self, myself: ActorRef<Sweep>, (): ()) -> Result<Seen, ActorProcessingErr> {
         myself.cast(Sweep)?;
-        drop(myself.send_interval(self.stage.options.sweep_every, || Sweep));
         Ok(Seen::default())
     }
 
-    async fn handle(&self, _myself: ActorRef<Sweep>, Sweep: Sweep, seen: &mut Seen) -> Result<(), ActorProcessingErr> {
+    async fn handle(&self, myself: ActorRef<Sweep>, Sweep: Sweep, seen: &mut Seen) -> Result<(), ActorProcessingErr> {
         if self.stage.drain.is_cancelled() {
             return Ok(());
         }
         if let Err(error) = self.sweep(seen).await {
             tracing::warn!(%error, "the sweep for orphaned steps waits for the store");
         }
+        drop(myself.send_after(self.stage.options.sweep_every, || Sweep));
         Ok(())
     }
+}
+
+/// One step cannot be taken up; an error when none can, for the store does not answer.
+fn passed_over(orphan: &Orphan, error: store::Error) -> Result<(), store::Error> {
+    if error.fault().is_transient() {
+        return Err(error);
+    }
+    tracing::error!(agent = %orphan.agent, step_id = %orphan.step.id, %error, "a step cannot be taken up again");
+    Ok(())
 }

@@ -91,9 +91,15 @@ impl StepActor {
     }
 
     async fn live(&self, line: &Line) -> Result<Ending, Stopped> {
+        if self.work.begin() {
+            self.renew().await?;
+        }
         let entries = match self.beginning {
             Beginning::Fresh => Vec::new(),
-            _ => self.patiently(|| self.stage.ports.stores.journal.entries(self.work.claim.step)).await?,
+            _ => match self.patiently(|| self.stage.ports.stores.journal.entries(self.work.claim.step)).await {
+                Err(Stopped::Store(error @ store::Error::Corrupt(_))) => return self.block(error.to_string()).await,
+                entries => entries?,
+            },
         };
         let mut run = match Run::resumed(self.brief(), &entries) {
             Ok(run) => run,
@@ -138,6 +144,15 @@ impl StepActor {
         }
     }
 
+    /// Raises the epoch before the journal is read again: a write of the actor before may still be on its way, and what
+    /// it brought in after the reading would be done a second time.
+    async fn renew(&self) -> Result<(), Stopped> {
+        let (held, owner) = (self.work.held(), self.stage.ports.incarnation);
+        let claim = self.patiently(|| self.stage.ports.stores.steps.claim(held.step, held.epoch, owner)).await?;
+        self.work.renew(claim.ok_or(store::Error::Fenced(held.step))?.epoch);
+        Ok(())
+    }
+
     fn brief(&self) -> Brief {
         let Work { served, run, step_no, input, .. } = &*self.work;
         Brief {
@@ -161,7 +176,7 @@ impl StepActor {
         }
         let parked = run.phase() == Phase::Waiting;
         let append = Append {
-            claim: self.work.claim,
+            claim: self.work.held(),
             entry,
             attempts: begins_attempt.then(|| run.attempt()),
             status: parked.then_some(StepStatus::Waiting),
@@ -175,7 +190,7 @@ impl StepActor {
 
     async fn complete(&self, entry: Entry, outcome: &Outcome, run: &Run) -> Result<(), Stopped> {
         let completion = Completion {
-            claim: self.work.claim,
+            claim: self.work.held(),
             agent: self.work.served.spec.name.clone(),
             entry,
             outcome: outcome.clone(),
@@ -186,9 +201,18 @@ impl StepActor {
 
     /// Ends a step whose journal is of no use any more.
     async fn abandon(&self, entries: &[Entry], reason: Reason, message: String) -> Result<Ending, Stopped> {
-        let failure = Failure { reason, message, retryable: false };
-        let outcome = Outcome::Failed { failure: failure.clone() };
         let (seq, attempt) = entries.last().map_or((0, 1), |entry| (entry.seq + 1, entry.attempt));
+        self.fail(seq, attempt, Failure { reason, message, retryable: false }).await
+    }
+
+    /// Ends a step whose journal cannot be read: tried again, it would be so again.
+    async fn block(&self, message: String) -> Result<Ending, Stopped> {
+        // Behind all entries, wherever they end.
+        self.fail(u32::MAX, 1, Failure { reason: Reason::Blocked, message, retryable: false }).await
+    }
+
+    async fn fail(&self, seq: u32, attempt: u32, failure: Failure) -> Result<Ending, Stopped> {
+        let outcome = Outcome::Failed { failure: failure.clone() };
         let entry = Entry { seq, attempt, at: self.stage.ports.clock.now(), act: Act::AttemptFailed { failure } };
         self.complete(entry, &outcome, &Run::new(self.brief())).await?;
         Ok(Ending::Over(outcome))
@@ -277,7 +301,10 @@ impl Actor for StepActor {
         match self.live(line).instrument(span.clone()).await {
             Ok(ending) => span.in_scope(|| self.told(&ending)),
             Err(Stopped::Store(error)) if error.fault() == Fault::Fenced => {
-                span.in_scope(|| tracing::warn!(%error, "somebody else has the step; it stops here"));
+                span.in_scope(|| tracing::warn!(%error, "the step has ended or somebody else has it; it stops here"));
+                // Ended by an actor that fell before it could say so, perhaps.
+                self.stage.relay.look();
+                self.stage.ended.send(work.claim.task).ok();
             }
             Err(error) => return Err(error.into()),
         }

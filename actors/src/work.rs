@@ -5,20 +5,24 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::OwnedSemaphorePermit;
 use troupe_runtime::domain::event::TraceParent;
 use troupe_runtime::domain::ids::{RunId, StepId};
+use troupe_runtime::domain::step::Epoch;
 use troupe_runtime::store::Claim;
 
 use crate::served::Served;
 
 /// A claimed step with what is needed to do it.
 pub struct Work {
-    /// Ours until somebody claims it with a higher epoch.
+    /// As it was taken up; ours until somebody claims it with a higher epoch. [`Work::held`] has the epoch of now.
     pub claim: Claim,
+    /// How its actors hold it.
+    pub tenure: Tenure,
     /// The run.
     pub run: RunId,
     /// The step's number in the run.
@@ -35,6 +39,39 @@ pub struct Work {
     pub claims: u32,
     /// The places it takes up; free again when the work is gone.
     pub slots: Vec<OwnedSemaphorePermit>,
+}
+
+/// How the actors of a claimed step hold it, one after the other.
+#[derive(Debug)]
+pub struct Tenure {
+    epoch: AtomicI64,
+    begun: AtomicBool,
+}
+
+impl Tenure {
+    /// Nobody has begun yet.
+    #[must_use]
+    pub const fn of(claim: Claim) -> Self {
+        Self { epoch: AtomicI64::new(claim.epoch.0), begun: AtomicBool::new(false) }
+    }
+}
+
+impl Work {
+    /// The claim as it is now.
+    #[must_use]
+    pub fn held(&self) -> Claim {
+        Claim { epoch: Epoch(self.tenure.epoch.load(Ordering::Acquire)), ..self.claim }
+    }
+
+    /// An actor begins; answers whether one has begun before, whose last write may still be on its way.
+    pub fn begin(&self) -> bool {
+        self.tenure.begun.swap(true, Ordering::AcqRel)
+    }
+
+    /// The epoch was raised by ourselves.
+    pub fn renew(&self, epoch: Epoch) {
+        self.tenure.epoch.store(epoch.0, Ordering::Release);
+    }
 }
 
 impl fmt::Debug for Work {
@@ -81,11 +118,26 @@ impl InHand {
         }
     }
 
-    /// The step has ended, or is somebody else's.
-    pub fn drop(&self, step: StepId) {
-        let held = self.map().remove(&step);
+    /// Nobody sits at a step any more.
+    pub fn unseat(&self, step: StepId) {
+        if let Some(held) = self.map().get_mut(&step) {
+            held.seat = None;
+        }
+    }
+
+    /// The step has ended, or is somebody else's. What was claimed anew meanwhile stays.
+    pub fn drop(&self, work: &Arc<Work>) {
+        let mut map = self.map();
+        let held = if is(&map, work) { map.remove(&work.claim.step) } else { None };
+        drop(map);
         // The slots it frees wake others: outside the lock.
         drop(held);
+    }
+
+    /// Whether this very claim of a step is in hand.
+    #[must_use]
+    pub fn holds(&self, work: &Arc<Work>) -> bool {
+        is(&self.map(), work)
     }
 
     /// Whether somebody works on it, or is about to.
@@ -132,4 +184,8 @@ impl InHand {
     fn map(&self) -> MutexGuard<'_, HashMap<StepId, Held>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is(map: &HashMap<StepId, Held>, work: &Arc<Work>) -> bool {
+    map.get(&work.claim.step).is_some_and(|held| Arc::ptr_eq(&held.work, work))
 }

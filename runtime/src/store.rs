@@ -181,8 +181,9 @@ pub struct Step {
 /// Who works on what.
 #[async_trait]
 pub trait Steps: Send + Sync {
-    /// Running steps that no life `owner` or later owns, oldest first, at most `limit`.
-    async fn orphans(&self, owner: Incarnation, limit: usize) -> Result<Vec<Orphan>, Error>;
+    /// Running steps that no life `owner` or later owns, oldest first, at most `limit`, those behind the place `after`
+    /// in the order ([`Orphan::place`]). One that cannot be read is passed over.
+    async fn orphans(&self, owner: Incarnation, after: i64, limit: usize) -> Result<Vec<Orphan>, Error>;
 
     /// Takes a step over: compare-and-set from `seen` to the next epoch. `None` when somebody else was faster or the
     /// step is no longer running. Counts the claim, from 1 again when the journal has grown since the last one.
@@ -197,6 +198,8 @@ pub trait Steps: Send + Sync {
 /// A step to take up again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Orphan {
+    /// Its task's place in the order of acceptance.
+    pub place: i64,
     /// Its task.
     pub task: TaskId,
     /// Whose task.

@@ -110,11 +110,7 @@ fn completion(text: &str, tool_calls: Vec<ToolCall>) -> Completion {
 
 /// The limits of a house: the usual ones, but nobody waits long.
 pub(crate) fn options() -> Options {
-    Options {
-        attempt_backoff: Duration::from_millis(1),
-        sweep_every: Duration::from_millis(200),
-        ..Options::default()
-    }
+    Options { attempt_backoff: Duration::from_millis(1), sweep_every: Duration::from_millis(200), ..Options::default() }
 }
 
 /// A spec that needs nothing from outside.
@@ -165,7 +161,19 @@ impl House {
     }
 
     pub(crate) async fn open_with(dir: TempDir, cast: Vec<(AgentSpec, Arc<Puppet>)>, options: Options) -> Self {
-        let ports = Arc::new(open_ports(&dir).await);
+        Self::open_on(dir, cast, options, |_| {}).await
+    }
+
+    /// A house whose ports were tampered with.
+    pub(crate) async fn open_on(
+        dir: TempDir,
+        cast: Vec<(AgentSpec, Arc<Puppet>)>,
+        options: Options,
+        tamper: impl FnOnce(&mut Ports),
+    ) -> Self {
+        let mut ports = open_ports(&dir).await;
+        tamper(&mut ports);
+        let ports = Arc::new(ports);
         let members = cast.into_iter().map(|(spec, model)| member(&ports, spec, model)).collect();
         let (troupe, over) = Troupe::start_prepared(ports, members, options, Vec::new()).await.unwrap();
         Self { troupe, over, dir }

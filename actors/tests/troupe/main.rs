@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![expect(clippy::unnecessary_wraps, reason = "a puppet's lines have the shape of a model's answer")]
 
+mod fallible;
 mod falling;
 mod house;
 mod sharing;
+mod unlucky;
 mod working;

@@ -47,7 +47,7 @@ async fn orphans(harness: &mut dyn Harness) -> Verdict {
     stores.steps.complete(completion(former[1], "writer", 0)?).await?;
     let stores = reopen(harness, stores).await?;
 
-    let found = stores.steps.orphans(NEXT, 100).await?;
+    let found = stores.steps.orphans(NEXT, 0, 100).await?;
     let expected: Vec<StepId> = [0, 2, 3, 4].map(|number: usize| former[number].step).to_vec();
     equal("orphans", &found.iter().map(|orphan| orphan.step.id).collect::<Vec<_>>(), &expected)?;
     let first = some("the first", found.first())?;
@@ -55,9 +55,11 @@ async fn orphans(harness: &mut dyn Harness) -> Verdict {
     equal("its agent", &first.agent.as_str(), &"writer")?;
     equal("its spec", &first.spec_digest.as_str(), &"d9")?;
     equal("the step", &first.step, &step(&stores, former[0]).await?)?;
-    let two = stores.steps.orphans(NEXT, 2).await?;
+    let two = stores.steps.orphans(NEXT, 0, 2).await?;
     equal("at most two", &two.iter().map(|orphan| orphan.step.id).collect::<Vec<_>>(), &expected[..2].to_vec())?;
-    let earliest = stores.steps.orphans(LIFE, 100).await?;
+    let behind = stores.steps.orphans(NEXT, two[1].place, 100).await?;
+    equal("the rest", &behind.iter().map(|orphan| orphan.step.id).collect::<Vec<_>>(), &expected[2..].to_vec())?;
+    let earliest = stores.steps.orphans(LIFE, 0, 100).await?;
     equal(
         "of the life before",
         &earliest.iter().map(|orphan| orphan.step.id).collect::<Vec<_>>(),
@@ -72,7 +74,7 @@ async fn claim(harness: &mut dyn Harness) -> Verdict {
     equal("the claim", &second, &Claim { epoch: Epoch(2), ..first })?;
     let now = step(&stores, first).await?;
     equal("owner and epoch", &(now.owner, now.epoch, now.status), &(NEXT, Epoch(2), StepStatus::Running))?;
-    equal("orphans", &stores.steps.orphans(NEXT, 10).await?, &Vec::new())?;
+    equal("orphans", &stores.steps.orphans(NEXT, 0, 10).await?, &Vec::new())?;
     stores.journal.append(append(second, 0, tool_turn())).await?;
     Ok(stores.steps.complete(completion(second, "writer", 1)?).await?)
 }
@@ -140,7 +142,7 @@ async fn complete(harness: &mut dyn Harness) -> Verdict {
     equal("ended at", &ended.timestamp_millis(), &end.entry.at.timestamp_millis())?;
     equal("the step", &step(&stores, claim).await?.status, &StepStatus::Succeeded)?;
     equal("entries", &stores.journal.entries(claim.step).await?, &vec![entry(0, tool_turn()), end.entry.clone()])?;
-    equal("orphans", &stores.steps.orphans(NEXT, 10).await?, &Vec::new())?;
+    equal("orphans", &stores.steps.orphans(NEXT, 0, 10).await?, &Vec::new())?;
 
     let pending = stores.outbox.pending(10).await?;
     let told = some("an outbox row", pending.first())?;

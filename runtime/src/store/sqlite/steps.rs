@@ -19,11 +19,11 @@ use crate::sqlite::writer::Write;
 use crate::store::{Claim, Completion, Error, Orphan, Steps};
 
 const ORPHANS: &str = "\
-    select t.id, t.agent_id, t.spec_digest, s.id as step_id, s.run_no, s.step_no, s.status, s.owner, s.epoch, \
+    select t.seq as place, t.id, t.agent_id, t.spec_digest, s.id as step_id, s.run_no, s.step_no, s.status, s.owner, s.epoch, \
            s.attempts, s.claims \
     from steps s cross join tasks t on t.id = s.task_id \
-    where s.status in ('running', 'waiting') and s.status = 'running' and s.owner < ?1 \
-    order by t.seq limit ?2";
+    where s.status in ('running', 'waiting') and s.status = 'running' and s.owner < ?1 and t.seq > ?2 \
+    order by t.seq limit ?3";
 
 /// A journal that grew since the last claim is progress: the count of claims begins again.
 const CLAIM: &str = "\
@@ -64,11 +64,24 @@ pub(super) const STATEMENTS: &[&str] = &[ORPHANS, CLAIM, COMPLETE_STEPS, COMPLET
 
 #[async_trait]
 impl Steps for Store {
-    async fn orphans(&self, owner: Incarnation, limit: usize) -> Result<Vec<Orphan>, Error> {
-        let rows = sqlx::query(ORPHANS).bind(owner.0).bind(self.rows(limit)).fetch_all(self.database.readers()).await?;
-        let readable =
-            |row| orphan(row).inspect_err(|error| tracing::error!(%error, "a step cannot be taken up again"));
-        Ok(rows.iter().filter_map(|row| readable(row).ok()).collect())
+    async fn orphans(&self, owner: Incarnation, after: i64, limit: usize) -> Result<Vec<Orphan>, Error> {
+        let (wanted, mut after, mut found) = (self.rows(limit), after, Vec::new());
+        loop {
+            let missing = wanted - found.len() as i64;
+            let query = sqlx::query(ORPHANS).bind(owner.0).bind(after).bind(missing);
+            let rows = query.fetch_all(self.database.readers()).await?;
+            for row in &rows {
+                after = Stored::new(row, "tasks").get("place")?;
+                match orphan(row) {
+                    Ok(orphan) => found.push(orphan),
+                    Err(error) => tracing::error!(%error, "a step cannot be taken up again"),
+                }
+            }
+            // A full page of which nothing is missing, or the last one.
+            if found.len() as i64 == wanted || (rows.len() as i64) < missing {
+                return Ok(found);
+            }
+        }
     }
 
     async fn claim(&self, step: StepId, seen: Epoch, owner: Incarnation) -> Result<Option<Claim>, Error> {
@@ -85,6 +98,7 @@ fn orphan(row: &SqliteRow) -> Result<Orphan, Error> {
     let task = TaskId(stored.id("id")?);
     let read = || {
         Ok(Orphan {
+            place: stored.get("place")?,
             task,
             agent: stored.agent()?,
             spec_digest: stored.get("spec_digest")?,

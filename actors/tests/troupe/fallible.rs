@@ -1,0 +1,106 @@
+//! A store that fails where a test wants it to; everything else is the real one's.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+use troupe_runtime::domain::event::Event;
+use troupe_runtime::domain::ids::{StepId, TaskId};
+use troupe_runtime::domain::journal::Entry;
+use troupe_runtime::ports::Ports;
+use troupe_runtime::store::{Acceptance, Accepted, Append, Error, Journal, Task, TaskFilter, Tasks};
+
+/// A journal whose rows cannot be read while it is told so, and whose next append may be slow.
+pub(crate) struct FallibleJournal {
+    inner: Arc<dyn Journal>,
+    pub(crate) unreadable: AtomicBool,
+    /// The next append waits here, as one in a full queue does: whether or not its caller still lives.
+    pub(crate) slow: Arc<Semaphore>,
+    pub(crate) is_slow: AtomicBool,
+    pub(crate) waits: Arc<AtomicBool>,
+    pub(crate) late: Arc<Mutex<Option<Result<(), Error>>>>,
+}
+
+impl FallibleJournal {
+    pub(crate) fn before(ports: &mut Ports) -> Arc<Self> {
+        let journal = Arc::new(Self {
+            inner: ports.stores.journal.clone(),
+            unreadable: AtomicBool::new(false),
+            slow: Arc::new(Semaphore::new(0)),
+            is_slow: AtomicBool::new(false),
+            waits: Arc::default(),
+            late: Arc::default(),
+        });
+        ports.stores.journal = journal.clone();
+        journal
+    }
+}
+
+#[async_trait]
+impl Journal for FallibleJournal {
+    async fn append(&self, append: Append) -> Result<(), Error> {
+        if !self.is_slow.swap(false, Ordering::SeqCst) {
+            return self.inner.append(append).await;
+        }
+        let (inner, slow, waits, late) = (self.inner.clone(), self.slow.clone(), self.waits.clone(), self.late.clone());
+        let appended = tokio::spawn(async move {
+            waits.store(true, Ordering::SeqCst);
+            drop(slow.acquire().await);
+            let answer = inner.append(append).await;
+            *late.lock().unwrap() = Some(answer.clone());
+            answer
+        });
+        appended.await.unwrap()
+    }
+
+    async fn entries(&self, step: StepId) -> Result<Vec<Entry>, Error> {
+        if self.unreadable.load(Ordering::SeqCst) {
+            return Err(Error::Corrupt(format!("step {step}, entry 0: format 99")));
+        }
+        self.inner.entries(step).await
+    }
+}
+
+/// Tasks of which one cannot be read.
+pub(crate) struct FallibleTasks {
+    inner: Arc<dyn Tasks>,
+    unreadable: TaskId,
+    /// How often somebody tried.
+    pub(crate) tried: AtomicU32,
+}
+
+impl FallibleTasks {
+    pub(crate) fn before(ports: &mut Ports, unreadable: TaskId) -> Arc<Self> {
+        let tasks = Arc::new(Self { inner: ports.stores.tasks.clone(), unreadable, tried: AtomicU32::new(0) });
+        ports.stores.tasks = tasks.clone();
+        tasks
+    }
+}
+
+#[async_trait]
+impl Tasks for FallibleTasks {
+    async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, Error> {
+        self.inner.accept(acceptance).await
+    }
+
+    async fn task(&self, id: TaskId) -> Result<Option<Task>, Error> {
+        self.inner.task(id).await
+    }
+
+    async fn event(&self, id: TaskId) -> Result<Option<Event>, Error> {
+        if id == self.unreadable {
+            self.tried.fetch_add(1, Ordering::SeqCst);
+            return Err(Error::Corrupt(format!("tasks.event of {id}")));
+        }
+        self.inner.event(id).await
+    }
+
+    async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<Task>, Error> {
+        self.inner.tasks(filter).await
+    }
+
+    async fn find(&self, prefix: &str, limit: usize) -> Result<Vec<TaskId>, Error> {
+        self.inner.find(prefix, limit).await
+    }
+}
