@@ -29,6 +29,7 @@
 
 mod backoff;
 mod budget;
+mod cause;
 mod child;
 mod children;
 mod exit;
@@ -37,9 +38,10 @@ mod tree;
 
 pub use self::backoff::{Backoff, BackoffOptions};
 pub use self::budget::{Decision, RestartBudget, Restarts};
+pub use self::cause::CAUSE_CHARS_MAX;
 pub use self::child::{CHILD_ID_BYTES_MAX, ChildContext, ChildSpec, ChildView, Restart, Shutdown, StartFn};
 pub use self::children::{ChildEvent, ChildTimer, Children, ChildrenError, ChildrenOptions, Strategy};
-pub use self::exit::{CAUSE_CHARS_MAX, Exit};
+pub use self::exit::Exit;
 pub use self::mailbox::{Busy, CallError, CastError, Depth, Mailbox, MailboxOptions};
 pub use self::tree::{ActorState, ActorView, Entry, KillError, STEP_CHARS_MAX, Tree};
 

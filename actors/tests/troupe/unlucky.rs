@@ -6,6 +6,7 @@ use serde_json::json;
 use troupe_runtime::domain::chat::Message;
 use troupe_runtime::domain::outcome::{Outcome, Reason};
 use troupe_runtime::domain::task::TaskStatus;
+use troupe_runtime::store::TaskFilter;
 
 use crate::fallible::{FallibleJournal, FallibleTasks};
 use crate::house::{House, Puppet, options, says, spec, until, wants};
@@ -62,7 +63,7 @@ async fn a_step_whose_journal_cannot_be_read_is_blocked_and_not_tried_for_ever()
     });
     let house = house.await;
     until(|| async {
-        let found = house.troupe.ports().stores.tasks.tasks(&Default::default()).await.unwrap();
+        let found = house.troupe.ports().stores.tasks.tasks(&TaskFilter::default()).await.unwrap();
         found[0].status.is_terminal()
     })
     .await;

@@ -3,8 +3,6 @@
 //! A submission is answered once the bus has confirmed it: from then on it is not lost. A registry that does not answer
 //! (its actor is being restarted) is a 503, and submissions go on, for they need only the bus.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::{HeaderName, LOCATION};
@@ -21,7 +19,7 @@ use troupe_runtime::domain::task::TaskStatus;
 
 use super::Admin;
 use super::identity::Known;
-use super::params::{Body, Params, Segment, duration, word};
+use super::params::{Body, Params, Segment, Wait, word};
 use super::problem::Problem;
 use super::recent::Submitted;
 use super::{tasks, verb};
@@ -54,20 +52,6 @@ pub(super) struct Asked {
     #[serde(default)]
     priority: Priority,
     session: Option<String>,
-}
-
-/// How long the caller waits for the outcome.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Wait {
-    wait: Option<String>,
-}
-
-impl Wait {
-    /// The wait, within the limit.
-    pub(super) fn within(&self, max: Duration) -> Result<Option<Duration>, Problem> {
-        self.wait.as_deref().map(|text| duration("wait", text).map(|wait| wait.min(max))).transpose()
-    }
 }
 
 /// `GET /v1/agents`

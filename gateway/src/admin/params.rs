@@ -11,11 +11,26 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use super::problem::{Class, Problem};
 use super::verb::clipped;
+
+/// How long the caller waits for the outcome.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wait {
+    wait: Option<String>,
+}
+
+impl Wait {
+    /// The wait, within the limit.
+    pub(super) fn within(&self, max: Duration) -> Result<Option<Duration>, Problem> {
+        self.wait.as_deref().map(|text| duration("wait", text).map(|wait| wait.min(max))).transpose()
+    }
+}
 
 /// A JSON body.
 pub(super) struct Body<T>(pub(super) T);

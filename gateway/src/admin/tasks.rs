@@ -14,9 +14,8 @@ use tokio::time::Instant;
 use troupe_runtime::domain::task::TaskStatus;
 use troupe_runtime::store::{Task, TaskFilter};
 
-use super::agents::Wait;
 use super::identity::Known;
-use super::params::{Params, Segment, limit, since};
+use super::params::{Params, Segment, Wait, limit, since};
 use super::problem::Problem;
 use super::{Admin, cursor, identity};
 

@@ -7,10 +7,8 @@ use std::fmt;
 
 use ractor::{ActorCell, SupervisionEvent};
 
+use super::cause::{CAUSE_CHARS_MAX, clip};
 use super::child::Restart;
-
-/// Longest text of a cause that is kept or shown, in characters.
-pub const CAUSE_CHARS_MAX: usize = 500;
 
 /// What ractor gives as the reason of a kill.
 const KILLED: &str = "killed";
@@ -68,14 +66,6 @@ impl fmt::Display for Exit {
             Self::Killed => f.write_str("killed"),
             Self::Failed { cause } => f.write_str(cause),
         }
-    }
-}
-
-/// The first `max` characters of a text; a cut one ends in `…`.
-pub(super) fn clip(text: &str, max: usize) -> String {
-    match text.char_indices().nth(max) {
-        None => text.to_owned(),
-        Some(_) => text.chars().take(max.saturating_sub(1)).chain(['…']).collect(),
     }
 }
 

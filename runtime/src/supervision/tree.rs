@@ -26,7 +26,7 @@ use chrono::{DateTime, Utc};
 use ractor::ActorCell;
 use serde::Serialize;
 
-use super::exit::{CAUSE_CHARS_MAX, clip};
+use super::cause::{CAUSE_CHARS_MAX, clip};
 use super::mailbox::Depth;
 use crate::clock::{Clock, SystemClock};
 

@@ -15,8 +15,9 @@ use tokio::time::Instant;
 use super::{ChildEvent, ChildTimer, Children};
 use crate::supervision::backoff::Backoff;
 use crate::supervision::budget::{Decision, Restarts};
+use crate::supervision::cause::{CAUSE_CHARS_MAX, clip};
 use crate::supervision::child::{ChildContext, ChildSpec, ChildView, Restart};
-use crate::supervision::exit::{CAUSE_CHARS_MAX, Exit, clip};
+use crate::supervision::exit::Exit;
 use crate::supervision::mailbox::Depth;
 use crate::supervision::tree::{ActorState, Entry};
 
