@@ -15,10 +15,12 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use ractor_cluster_derive::RactorMessage;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use troupe_runtime::bus::{Consumer, Delivery};
+use troupe_runtime::domain::agent::ExecutionMode;
 use troupe_runtime::domain::event::{Event, Priority};
+use troupe_runtime::domain::task::TaskStatus;
 use troupe_runtime::domain::topic::inbox_queue;
 use troupe_runtime::fault::{Fault, Faulty as _};
-use troupe_runtime::store::{Acceptance, Accepted, Claim};
+use troupe_runtime::store::{Acceptance, Accepted, Claim, TaskFilter};
 use troupe_runtime::supervision::ChildContext;
 
 use crate::pool::message::PoolMessage;
@@ -70,21 +72,24 @@ impl Inbox {
     }
 
     async fn run(&self) -> Result<(), ActorProcessingErr> {
-        let InboxParts { stage, served, open, .. } = &self.parts;
-        let queue = inbox_queue(&served.spec.name);
-        let mut open = open.clone();
+        let mut open = self.parts.open.clone();
         loop {
             open.wait_for(|open| *open).await?;
-            let consumer = stage.ports.bus.consume(&queue, stage.options.prefetch).await?;
             tokio::select! {
-                ended = self.take_all(Waiting::new(consumer)) => return ended,
+                ended = self.take_all() => return ended,
                 // What waits goes back to the queue with the consumer.
                 closed = open.wait_for(|open| !*open) => { closed?; }
             }
         }
     }
 
-    async fn take_all(&self, mut waiting: Waiting) -> Result<(), ActorProcessingErr> {
+    async fn take_all(&self) -> Result<(), ActorProcessingErr> {
+        let InboxParts { stage, served, .. } = &self.parts;
+        if served.mode() == ExecutionMode::Continuous {
+            self.former_work_ends().await;
+        }
+        let queue = inbox_queue(&served.spec.name);
+        let mut waiting = Waiting::new(stage.ports.bus.consume(&queue, stage.options.prefetch).await?);
         loop {
             // First somebody who needs a place, then the place: an idle agent takes none from the busy ones.
             if !waiting.come().await {
@@ -93,6 +98,28 @@ impl Inbox {
             let slots = self.free_slots(waiting.deliveries.len()).await?;
             let deliveries = waiting.best(slots.len());
             self.take(deliveries, slots).await?;
+        }
+    }
+
+    /// Waits until nothing is under way that was accepted before this life: it takes up no place here, and an agent that
+    /// works in order has to finish it first.
+    async fn former_work_ends(&self) {
+        let InboxParts { stage, served, .. } = &self.parts;
+        let (agent, status) = (Some(served.spec.name.clone()), Some(TaskStatus::Running));
+        let filter = TaskFilter { agent, status, limit: 1, ..TaskFilter::default() };
+        let mut ended = stage.ended.subscribe();
+        loop {
+            let under_way = match stage.ports.stores.tasks.tasks(&filter).await {
+                Ok(tasks) => tasks.first().map(|task| task.id),
+                Err(error) => {
+                    tracing::warn!(agent = %served.spec.name, %error, "the inbox waits for the store");
+                    tokio::time::sleep(STORE_REST).await;
+                    continue;
+                }
+            };
+            let Some(task) = under_way else { return };
+            let told = async { while ended.recv().await.is_ok_and(|id| id != task) {} };
+            tokio::time::timeout(stage.options.sweep_every, told).await.ok();
         }
     }
 

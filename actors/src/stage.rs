@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use troupe_runtime::domain::ids::TaskId;
 use troupe_runtime::ports::Ports;
 
@@ -66,6 +67,8 @@ pub struct Stage {
     pub options: Arc<Options>,
     /// All steps that this node works on.
     pub in_hand: InHand,
+    /// The step actors that live; what is in hand beyond them waits for somebody to live.
+    pub acting: TaskTracker,
     /// Places for steps, on the whole node.
     pub slots: Arc<Semaphore>,
     /// Wakes the relay.
@@ -85,6 +88,7 @@ impl Stage {
             slots: Arc::new(Semaphore::new(options.steps_max)),
             options: Arc::new(options),
             in_hand: InHand::default(),
+            acting: TaskTracker::new(),
             relay: RelayHint::default(),
             ended: broadcast::Sender::new(1024),
             drain: CancellationToken::new(),

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster_derive::RactorMessage;
 use tokio::time::Instant;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument as _;
 use troupe_runtime::domain::journal::{Act, Entry};
 use troupe_runtime::domain::outcome::{Failure, Outcome, Reason};
@@ -57,9 +58,10 @@ pub struct StepActor {
     beginning: Beginning,
 }
 
-/// Keeps the actor's line in the tree while it lives.
+/// Keeps the actor's line in the tree while it lives, and is how a drain knows that it does.
 pub struct Line {
     entry: troupe_runtime::supervision::Entry,
+    _acting: TaskTrackerToken,
 }
 
 /// How a life of the step ended.
@@ -286,7 +288,7 @@ impl Actor for StepActor {
     ) -> Result<Line, ActorProcessingErr> {
         let entry = tree.register_leaf(path, "step", myself.get_cell(), "");
         myself.cast(Begin)?;
-        Ok(Line { entry })
+        Ok(Line { entry, _acting: self.stage.acting.token() })
     }
 
     async fn handle(&self, myself: ActorRef<Begin>, Begin: Begin, line: &mut Line) -> Result<(), ActorProcessingErr> {

@@ -252,11 +252,12 @@ impl Troupe {
         let deadline = Instant::now() + limit;
         self.stage.drain.cancel();
         let mut ended = self.ended();
-        while !self.stage.in_hand.is_empty() && Instant::now() + STOPPING < deadline {
+        // Not for what is in hand but on nobody's table: it would be waited for in vain.
+        while !self.stage.acting.is_empty() && Instant::now() + STOPPING < deadline {
             let look_again = Instant::now() + Duration::from_millis(20);
             tokio::time::timeout_at(look_again, ended.recv()).await.ok();
         }
-        let left = self.stage.in_hand.len();
+        let left = self.stage.acting.len();
         if left > 0 {
             tracing::warn!(steps = left, "the drain cuts steps off; they go on in the next life");
         }

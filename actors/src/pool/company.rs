@@ -116,7 +116,7 @@ impl Company {
     /// Gives a step to the next instance that lives; without one it stays in hand, unseated.
     pub(super) fn assign(&mut self, children: &Children, in_hand: &InHand, work: Arc<Work>, begun: bool) {
         let live = |n: usize| children.get(&self.seats[n].1).is_some();
-        let Some(picked) = self.turn.pick(self.seats.len(), live) else { return };
+        let Some(picked) = self.turn.pick(self.seats.len(), live) else { return in_hand.unseat(work.claim.step) };
         let (seat, id) = &self.seats[picked];
         // Bounded by the slots that the work itself holds, so never refused here.
         let options = MailboxOptions { limit: usize::MAX, ..MailboxOptions::default() };

@@ -3,17 +3,20 @@
 use std::sync::atomic::Ordering;
 
 use serde_json::json;
-use troupe_runtime::domain::chat::Message;
+use troupe_actors::registry::AgentStatus;
+use troupe_actors::troupe::Submission;
+use troupe_runtime::domain::agent::ExecutionMode;
+use troupe_runtime::domain::chat::{Completion, Message};
 use troupe_runtime::domain::outcome::{Outcome, Reason};
 use troupe_runtime::domain::task::TaskStatus;
+use troupe_runtime::domain::topic::REPLY_QUEUE;
+use troupe_runtime::model;
 use troupe_runtime::store::TaskFilter;
 
 use crate::fallible::{FallibleJournal, FallibleTasks};
-use crate::house::{House, Puppet, options, says, spec, until, wants};
+use crate::house::{House, PATIENCE, Puppet, options, says, spec, until, wants};
 
-fn clock_then(
-    answer: &'static str,
-) -> impl Fn(&[Message]) -> Result<troupe_runtime::domain::chat::Completion, troupe_runtime::model::Error> {
+fn clock_then(answer: &'static str) -> impl Fn(&[Message]) -> Result<Completion, model::Error> {
     move |messages| match messages.last() {
         Some(Message::Tool { .. }) => says(answer),
         _ => wants("clock", json!({})),
@@ -107,4 +110,132 @@ async fn what_nobody_can_take_up_stands_in_nobody_s_way_and_is_not_worn_out() {
     for task in orphans {
         assert_eq!(house.ended(task).await.status, TaskStatus::Succeeded, "no claim has worn it out");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_instance_had_goes_to_the_next_one_that_lives() {
+    let puppet = Puppet::held(|messages| says(messages[0].text()));
+    let mut spec = spec("pair");
+    (spec.instances, spec.restart.max) = (2, 1);
+    let house = House::open(vec![(spec, puppet.clone())]).await;
+    let tasks = [house.ask("pair", "a").await, house.ask("pair", "b").await];
+    puppet.called(2).await;
+    let path = |n: usize| format!("root/orchestrator/autonomous/pair/{n}");
+    let instance = |n: usize| {
+        let house = &house;
+        async move { house.troupe.agent("pair").await.unwrap().instances[n].clone() }
+    };
+    // The first one falls for good while the second one is down for a moment.
+    house.troupe.tree().kill(&path(0)).unwrap();
+    until(|| async { instance(0).await.restarts == 1 && instance(0).await.status == AgentStatus::Busy }).await;
+    house.troupe.tree().kill(&path(1)).unwrap();
+    until(|| async { instance(1).await.status == AgentStatus::Starting }).await;
+    house.troupe.tree().kill(&path(0)).unwrap();
+    until(|| async { instance(0).await.status == AgentStatus::Unavailable }).await;
+    puppet.gate.add_permits(100);
+    for task in tasks {
+        assert_eq!(house.ended(task).await.status, TaskStatus::Succeeded);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_does_not_wait_for_steps_that_nobody_works_on() {
+    let puppet = Puppet::held(|_| says("never"));
+    let mut spec = spec("fallen");
+    spec.restart.max = 0;
+    let house = House::open(vec![(spec, puppet.clone())]).await;
+    house.ask("fallen", "go").await;
+    puppet.called(1).await;
+    house.troupe.tree().kill("root/orchestrator/autonomous/fallen/0").unwrap();
+    until(|| async { house.troupe.agent("fallen").await.unwrap().status == AgentStatus::Unavailable }).await;
+    let begun = std::time::Instant::now();
+    house.troupe.drain(PATIENCE).await;
+    assert!(begun.elapsed() < PATIENCE / 2, "it waited for {:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_continuous_agent_finishes_what_it_had_before_it_takes_the_next() {
+    let ordered = || {
+        let mut spec = spec("orderly");
+        (spec.execution_mode, spec.runs_as) = (ExecutionMode::Continuous, ExecutionMode::Continuous);
+        vec![(spec, Puppet::held(|messages| says(messages[0].text())))]
+    };
+    let cast = ordered();
+    let puppet = cast[0].1.clone();
+    let house = House::open(cast).await;
+    let first = house.ask("orderly", "first").await;
+    puppet.called(1).await;
+    let second = house.ask("orderly", "second").await;
+    let dir = house.crash().await;
+
+    let cast = ordered();
+    let puppet = cast[0].1.clone();
+    let house = House::open_in(dir, cast).await;
+    puppet.called(1).await;
+    // Pools, too, have lives.
+    house.troupe.tree().kill("root/orchestrator/continuous").unwrap();
+    puppet.called(2).await;
+    let early = house.troupe.wait(second, std::time::Duration::from_millis(100)).await.unwrap();
+    assert!(early.is_none(), "the next one waits on the bus: {early:?}");
+    puppet.gate.add_permits(100);
+    let (first, second) = (house.ended(first).await, house.ended(second).await);
+    assert!(first.ended_at.unwrap() <= second.created_at, "{first:?} {second:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_too_large_for_the_bus_is_told_in_short_and_holds_up_nobody() {
+    let puppet = Puppet::new(|messages| match messages[0].text() {
+        "much" => says(&"\u{1}".repeat(400_000)),
+        _ => says("little"),
+    });
+    let house = House::open(vec![(spec("wordy"), puppet)]).await;
+    let much = house.ask("wordy", "much").await;
+    let little = house.ask("wordy", "less").await;
+    let bus = house.troupe.ports().bus.clone();
+    let mut replies = bus.consume(REPLY_QUEUE, 10).await.unwrap();
+    let mut told = std::collections::BTreeMap::new();
+    until(|| {
+        while let Ok(delivery) = replies.deliveries.try_recv() {
+            told.insert(delivery.event.subject.clone().unwrap(), delivery.event.data["output"].clone());
+            delivery.settle.ack();
+        }
+        let all = told.len() == 2;
+        async move { all }
+    })
+    .await;
+    assert_eq!(told[&little.to_string()], "little");
+    let short = told[&much.to_string()].as_str().unwrap();
+    assert!(short.starts_with('\u{1}') && short.ends_with(&format!("troupe tasks show {much}]")), "{}", short.len());
+    assert!(matches!(&house.ended(much).await.outcome, Some(Outcome::Succeeded { output }) if output.len() == 400_000));
+    let outbox = &house.troupe.ports().stores.outbox;
+    until(|| async { outbox.pending(10).await.unwrap().is_empty() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_the_bus_will_never_take_is_a_dead_letter_and_holds_up_nobody() {
+    let puppet = Puppet::new(|messages| says(&messages[0].text()[..10]));
+    let options = || troupe_actors::stage::Options { relay_batch: 2, ..options() };
+    let house = House::open_with(tempfile::tempdir().unwrap(), vec![(spec("loaded"), puppet)], options()).await;
+    // The question alone fills the event that carries it back.
+    let mut heavy = Vec::new();
+    for n in 0..3 {
+        let question = |spare: usize| json!(format!("{n}{}", "q".repeat(1024 * 1024 - spare)));
+        for spare in (200..).step_by(20) {
+            let submission = Submission { input: question(spare), ..Submission::default() };
+            if let Ok(task) = house.troupe.submit("loaded", submission).await {
+                heavy.push(task);
+                break;
+            }
+        }
+    }
+    for task in heavy {
+        assert_eq!(house.ended(task).await.status, TaskStatus::Succeeded);
+    }
+    let light = house.ask("loaded", "light as a feather").await;
+    house.ended(light).await;
+    let ports = house.troupe.ports();
+    until(|| async { ports.stores.outbox.pending(10).await.unwrap().is_empty() }).await;
+    let letters = ports.bus.dead_letters(10, None).await.unwrap();
+    assert_eq!(letters.len(), 3);
+    assert!(letters.iter().all(|letter| letter.cause == "untold" && letter.last_error.contains("event_bytes_max")));
 }
