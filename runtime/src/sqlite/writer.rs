@@ -281,8 +281,11 @@ impl Work {
     async fn transaction(&mut self, groups: &mut [Box<dyn Group>]) -> Result<u64, Error> {
         match self.attempt(groups).await {
             Ok(()) => {
-                let now: i64 = sqlx::query_scalar("select total_changes()").fetch_one(&mut self.connection).await?;
-                let before = std::mem::replace(&mut self.changes, now as u64);
+                // What is committed is committed, whether or not its rows can be counted: an error here would have the
+                // caller write it a second time.
+                let now = sqlx::query_scalar::<_, i64>("select total_changes()").fetch_one(&mut self.connection).await;
+                let now = now.map_or(self.changes, i64::unsigned_abs);
+                let before = std::mem::replace(&mut self.changes, now);
                 Ok(self.changes.saturating_sub(before))
             }
             Err(error) => {
