@@ -14,7 +14,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// How long accepting rests when the system has no more sockets.
@@ -91,13 +91,17 @@ impl Listener {
 async fn accept(socket: TcpListener, router: Router, options: ListenerOptions, stop: CancellationToken) {
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(options.connections_max));
+    let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = next(&socket, &places) => accepted,
         };
         match accepted {
-            Ok((stream, place)) => converse(stream, place, router.clone(), &options, &graceful),
+            Ok((stream, place)) => {
+                connections.spawn(converse(stream, place, router.clone(), &options, &graceful));
+                while connections.try_join_next().is_some() {}
+            }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_REST).await;
@@ -106,7 +110,8 @@ async fn accept(socket: TcpListener, router: Router, options: ListenerOptions, s
     }
     drop(socket);
     if tokio::time::timeout(options.grace, graceful.shutdown()).await.is_err() {
-        tracing::warn!(grace = ?options.grace, "answers under way were cut off");
+        tracing::warn!(grace = ?options.grace, connections = connections.len(), "answers under way are cut off");
+        connections.shutdown().await;
     }
 }
 
@@ -122,25 +127,25 @@ async fn next(
     Ok((stream, place))
 }
 
-/// Serves one connection in a tokio task of its own, which ends with the connection; its errors are the peer's.
+/// Serves one connection to its end; its errors are the peer's.
 fn converse(
     stream: TcpStream,
     place: Option<OwnedSemaphorePermit>,
     router: Router,
     options: &ListenerOptions,
     graceful: &GracefulShutdown,
-) {
+) -> impl Future<Output = ()> + use<> {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(options.head_timeout)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let connection = graceful.watch(connection);
-    tokio::spawn(async move {
+    async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection ended early");
         }
         drop(place);
-    });
+    }
 }
 
 #[cfg(test)]
@@ -181,6 +186,27 @@ mod tests {
         slow.read_to_end(&mut rest).await.ok();
         assert!(!String::from_utf8_lossy(&rest).contains("200"), "cut off without an answer");
         listener.stop().await;
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_outlasts_the_grace_is_cut_off() {
+        let bound = bound().await;
+        let addr = bound.addr();
+        let begun = Arc::new(tokio::sync::Notify::new());
+        let of_handler = begun.clone();
+        let endless = move || async move {
+            of_handler.notify_one();
+            std::future::pending::<&str>().await
+        };
+        let options = ListenerOptions { grace: Duration::from_millis(50), ..options() };
+        let listener = bound.serve(Router::new().route("/", get(endless)), options);
+        let mut peer = TcpStream::connect(addr).await.unwrap();
+        peer.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        begun.notified().await;
+        listener.stop().await;
+        let mut answer = Vec::new();
+        peer.read_to_end(&mut answer).await.ok();
+        assert!(answer.is_empty(), "{answer:?}");
     }
 
     #[tokio::test]

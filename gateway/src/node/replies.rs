@@ -1,13 +1,14 @@
 //! The reply sender as an actor: started by the root after everything that it needs, messaged by nobody.
 //!
-//! Owns the consumer of the reply queue. Its handler is the sender's loop; when that ends with an error the root starts
-//! it again, and what it held is handed out anew.
+//! Owns the tokio task in which the sender works, and with it the consumer of the reply queue. When the sender ends with
+//! an error the root starts the next life, and what it held is handed out anew.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 use ractor_cluster_derive::RactorMessage;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use troupe_runtime::ports::Ports;
 use troupe_runtime::supervision::{ChildContext, ChildSpec, Shutdown};
@@ -37,43 +38,71 @@ pub(super) fn child(
         let (sender, drain) = (make(), drain.clone());
         async move {
             let sender = sender.map_err(|error| SpawnErr::StartupFailed(error.into()))?;
-            context.spawn(ReplyActor, Sender { sender: Some(sender), drain }).await
+            context.spawn(ReplyActor, (sender, drain)).await
         }
     };
-    Ok(ChildSpec::new("replies", "reply sender", start).shutdown(Shutdown::Drain(GRACE)))
+    Ok(ChildSpec::new("replies", "reply sender", start).shutdown(Shutdown::Drain(GRACE * 2)))
 }
 
-/// The one message: begin.
+/// What the actor is told by the tokio task that sends.
 #[derive(Debug, RactorMessage)]
-struct Begin;
+enum ReplyMessage {
+    /// The sender has ended, with this error or because it was told to.
+    Ended(Option<String>),
+}
 
 struct ReplyActor;
 
-/// The sender until it begins, and what ends it.
-struct Sender {
-    sender: Option<ReplySender>,
-    drain: CancellationToken,
+/// A sender at work, and how to end it.
+struct Sending {
+    stop: CancellationToken,
+    work: JoinHandle<()>,
 }
 
 impl Actor for ReplyActor {
-    type Msg = Begin;
-    type State = Sender;
-    type Arguments = Sender;
+    type Msg = ReplyMessage;
+    type State = Sending;
+    type Arguments = (ReplySender, CancellationToken);
 
-    async fn pre_start(&self, myself: ActorRef<Begin>, sender: Sender) -> Result<Sender, ActorProcessingErr> {
-        myself.cast(Begin)?;
-        Ok(sender)
+    /// The sender works in a tokio task of its own, so that the actor hears at once when it is to stop.
+    async fn pre_start(
+        &self,
+        myself: ActorRef<ReplyMessage>,
+        (sender, drain): (ReplySender, CancellationToken),
+    ) -> Result<Sending, ActorProcessingErr> {
+        let stop = drain.child_token();
+        let until = stop.clone();
+        let work = tokio::spawn(async move {
+            let ended = sender.run(until).await.err().map(|error| error.to_string());
+            // An actor that is gone needs no news.
+            myself.cast(ReplyMessage::Ended(ended)).ok();
+        });
+        Ok(Sending { stop, work })
     }
 
     async fn handle(
         &self,
-        _myself: ActorRef<Begin>,
-        Begin: Begin,
-        state: &mut Sender,
+        _myself: ActorRef<ReplyMessage>,
+        ReplyMessage::Ended(error): ReplyMessage,
+        _state: &mut Sending,
     ) -> Result<(), ActorProcessingErr> {
-        if let Some(sender) = state.sender.take() {
-            sender.run(state.drain.clone()).await?;
+        // An error is a fall, and the root starts the next life; an end that was asked for leaves the actor idle.
+        error.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    async fn post_stop(&self, _myself: ActorRef<ReplyMessage>, state: &mut Sending) -> Result<(), ActorProcessingErr> {
+        state.stop.cancel();
+        if tokio::time::timeout(GRACE, &mut state.work).await.is_err() {
+            tracing::warn!("replies under way were cut off; they are looked for before they are sent again");
         }
         Ok(())
+    }
+}
+
+/// However the actor ends, its sender does not outlive it.
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.work.abort();
     }
 }

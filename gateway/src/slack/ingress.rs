@@ -190,28 +190,27 @@ impl Ingress {
         if declared.is_some_and(|bytes| bytes > self.options.body_bytes_max) {
             return Err(Turned::TooLarge);
         }
-        let reading = self.collect(body);
+        // All of the body's room at once and before the first byte: readers that each hold some and wait for more would
+        // wait for one another.
+        let reading = async {
+            let bytes = u32::try_from(declared.unwrap_or(self.options.body_bytes_max)).map_err(|_| Turned::TooLarge)?;
+            let permit = Arc::clone(&self.room).acquire_many_owned(bytes).await.map_err(|_| Turned::Slow)?;
+            Ok((self.collect(body).await?, Some(permit)))
+        };
         tokio::time::timeout(self.options.body_timeout, reading).await.unwrap_or(Err(Turned::Slow))
     }
 
-    async fn collect(&self, body: Body) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Turned> {
+    async fn collect(&self, body: Body) -> Result<Vec<u8>, Turned> {
         let mut stream = body.into_data_stream();
         let mut bytes = Vec::new();
-        let mut held: Option<OwnedSemaphorePermit> = None;
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|_| Turned::Cut)?;
             if bytes.len() + chunk.len() > self.options.body_bytes_max {
                 return Err(Turned::TooLarge);
             }
-            let permits = u32::try_from(chunk.len()).map_err(|_| Turned::TooLarge)?;
-            let more = Arc::clone(&self.room).acquire_many_owned(permits).await.map_err(|_| Turned::Slow)?;
-            match &mut held {
-                Some(held) => held.merge(more),
-                None => held = Some(more),
-            }
             bytes.extend_from_slice(&chunk);
         }
-        Ok((bytes, held))
+        Ok(bytes)
     }
 }
 
