@@ -115,6 +115,8 @@ impl StepActor {
         match &self.beginning {
             Beginning::Fresh | Beginning::Resumed => {}
             Beginning::GivenUp { cause } => return self.abandon(&entries, Reason::Crash, cause.clone()).await,
+            // Not another attempt, which would call again without knowing: the question comes first.
+            Beginning::Fallen { .. } if run.is_in_doubt() => {}
             Beginning::Fallen { cause } => {
                 let failure = Failure { reason: Reason::Crash, message: cause.clone(), retryable: true };
                 if let Some(ending) = self.record(&mut run, Act::AttemptFailed { failure }).await? {

@@ -208,7 +208,7 @@ impl House {
     }
 }
 
-async fn open_ports(dir: &TempDir) -> Ports {
+pub(crate) async fn open_ports(dir: &TempDir) -> Ports {
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     // The node before may still hold the folder for a moment after it was told to go.
     for _ in 0..1_000 {
@@ -227,7 +227,7 @@ async fn open_ports(dir: &TempDir) -> Ports {
     panic!("the folder stays in use");
 }
 
-fn member(ports: &Ports, spec: AgentSpec, model: Arc<Puppet>) -> Member {
+pub(crate) fn member(ports: &Ports, spec: AgentSpec, model: Arc<Puppet>) -> Member {
     let stand_in = troupe_runtime::domain::agent::ModelSpec {
         provider: troupe_runtime::domain::agent::ProviderKind::Scripted,
         model: "none".into(),

@@ -216,6 +216,14 @@ impl Run {
         self.usage
     }
 
+    /// Whether a call that must not run twice may have happened: another attempt would do it blindly, so a person is
+    /// asked first ([`Run::next`]).
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        let terms = |open: &Open| self.brief.tools.get(&open.call.name).map(|terms| terms.effect);
+        self.open.iter().any(|open| open.state == CallState::InDoubt && terms(open) == Some(Effect::Unsafe))
+    }
+
     /// The conversation of this attempt, oldest first.
     #[must_use]
     pub fn messages(&self) -> &[Message] {

@@ -119,7 +119,9 @@ fn an_unsafe_tool_commits_its_intent_first_and_asks_when_in_doubt() {
     assert_eq!(step.phase(intent), Phase::Acting);
     assert!(matches!(step.run.next(), Action::CallTool { .. }));
 
+    assert!(!step.run.is_in_doubt(), "this life knows that it has not called yet");
     let mut after = Recorder { run: Run::resumed(brief(), &step.journal).unwrap(), journal: step.journal };
+    assert!(after.run.is_in_doubt());
     let Action::Record(question @ Act::ClarificationRaised { .. }) = after.run.next() else { panic!("ask") };
     assert_eq!(after.phase(question), Phase::Waiting);
     assert_eq!(after.run.next(), Action::Wait);
