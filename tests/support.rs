@@ -6,6 +6,7 @@
 //! | [`node`] | the real binary as a process that can be killed, stopped and started again |
 //! | [`admin`] | the admin API, with plain HTTP, as a stranger would use it |
 //! | [`model`] | a server that speaks chat completions, counts every call and never gives a number twice |
+//! | [`postgres`] | a PostgreSQL of the test's own, when it is installed |
 //! | [`slack`] | Slack's side: signed requests out, replies in |
 //! | [`wait`] | waiting for a condition, never for a time |
 //!
@@ -21,6 +22,8 @@ pub mod model;
 pub mod node;
 #[path = "support/ports.rs"]
 pub mod ports;
+#[path = "support/postgres.rs"]
+pub mod postgres;
 #[path = "support/seed.rs"]
 pub mod seed;
 #[path = "support/slack.rs"]

@@ -3,11 +3,13 @@
 //! Every write that speaks for a step names the step's [`Epoch`]; when another claim has raised it the write changes
 //! nothing and answers [`Error::Fenced`], and whoever wrote stops at once. A write returns after it is durable.
 //!
-//! Adapters: [`sqlite`]; [`cache`] goes before any of them. The behaviour is [`conformance`]; a second adapter runs it
+//! Adapters: [`sqlite`], [`postgres`]; [`cache`] goes before any of them. The behaviour is [`conformance`]; every adapter runs it
 //! unchanged.
 
 pub mod cache;
 pub mod conformance;
+pub mod postgres;
+mod record;
 pub mod sqlite;
 
 use std::sync::Arc;

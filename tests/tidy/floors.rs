@@ -16,8 +16,15 @@ const CRATES: [(&str, &[&str]); 4] = [
 ];
 
 /// Floor 0 of the runtime: beside itself, a module uses what is named here.
-const GROUND: [(&str, &[&str]); 5] =
-    [("domain", &["fault"]), ("fault", &[]), ("retry", &["fault"]), ("secret", &["fault"]), ("sqlite", &["fault"])];
+const GROUND: [(&str, &[&str]); 7] = [
+    ("domain", &["fault"]),
+    ("fault", &[]),
+    ("group_commit", &[]),
+    ("postgres", &["fault", "group_commit"]),
+    ("retry", &["fault"]),
+    ("secret", &["fault"]),
+    ("sqlite", &["fault", "group_commit"]),
+];
 /// Floor 1: the ports use floor 0, never one another.
 const PORTS: [&str; 5] = ["bus", "clock", "model", "store", "tool"];
 /// Floor 2: uses floors 0 and 1.

@@ -31,7 +31,16 @@ const CRATES: [&str; 4] = ["troupe_runtime", "troupe_actors", "troupe_gateway", 
 
 /// Client libraries and the places that may name them.
 const LIBRARIES: [(&str, &[&str]); 14] = [
-    ("sqlx", &["runtime/src/sqlite", "runtime/src/store/sqlite", "runtime/src/bus/embedded"]),
+    (
+        "sqlx",
+        &[
+            "runtime/src/sqlite",
+            "runtime/src/store/sqlite",
+            "runtime/src/bus/embedded",
+            "runtime/src/postgres",
+            "runtime/src/store/postgres",
+        ],
+    ),
     (
         "reqwest",
         &[

@@ -6,10 +6,8 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
-use std::hash::Hash;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -17,17 +15,13 @@ use uuid::Uuid;
 
 use crate::domain::agent::{AgentName, ExecutionMode};
 use crate::domain::chat::Usage;
-use crate::domain::ids::{StepId, TaskId};
-use crate::domain::journal::{Act, Entry, FORMAT_VERSION};
-use crate::domain::outcome::Outcome;
-use crate::domain::step::StepStatus;
+use crate::domain::ids::StepId;
+use crate::domain::journal::{Entry, FORMAT_VERSION};
 use crate::sqlite;
 use crate::store::Error;
-
-/// A value as JSON text: a row for `json_each`, or a document to store.
-pub(super) fn json<T: Serialize>(value: &T) -> Result<String, Error> {
-    serde_json::to_string(value).map_err(|error| Error::Internal(format!("a value has no JSON form: {error}")))
-}
+pub(super) use crate::store::record::{
+    Ending, answer_of, at, count, json, range, rounds, status_of, stored_outcome, task_place,
+};
 
 /// Rows as the one JSON array that a statement takes.
 pub(super) fn array<'r>(rows: impl IntoIterator<Item = &'r str>) -> String {
@@ -47,23 +41,6 @@ pub(super) fn hex(id: Uuid) -> String {
     id.simple().to_string()
 }
 
-/// The places of a batch in rounds in which no key occurs twice, so that one statement may serve a round and the
-/// result is that of the operations one after the other. Almost always there is one round.
-pub(super) fn rounds<T, K: Hash + Eq>(batch: &[&T], key: impl Fn(&T) -> K) -> Vec<Vec<usize>> {
-    let mut rounds: Vec<(HashSet<K>, Vec<usize>)> = Vec::new();
-    for (place, operation) in batch.iter().enumerate() {
-        let key = key(operation);
-        match rounds.iter_mut().find(|(keys, _)| !keys.contains(&key)) {
-            Some((keys, places)) => {
-                keys.insert(key);
-                places.push(place);
-            }
-            None => rounds.push((HashSet::from([key]), vec![place])),
-        }
-    }
-    rounds.into_iter().map(|(_, places)| places).collect()
-}
-
 /// The ids that a statement returned.
 pub(super) fn ids(rows: &[SqliteRow]) -> Result<HashSet<Uuid>, sqlx::Error> {
     let id = |row: &SqliteRow| {
@@ -75,11 +52,6 @@ pub(super) fn ids(rows: &[SqliteRow]) -> Result<HashSet<Uuid>, sqlx::Error> {
 /// A row of ours that breaks a write.
 pub(super) fn broken(error: &Error) -> sqlite::Error {
     sqlite::Error::Statement(error.to_string())
-}
-
-/// A number that SQLite can hold; what is larger is as good as endless.
-pub(super) fn count(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// A row being read; knows its table, so that what cannot be read is found again.
@@ -149,41 +121,6 @@ impl<'r> Stored<'r> {
     }
 }
 
-/// Puts the place of the row before what is wrong with it.
-pub(super) fn at(error: Error, place: &impl Display) -> Error {
-    match error {
-        Error::Corrupt(cause) => Error::Corrupt(format!("{place}: {cause}")),
-        other => other,
-    }
-}
-
-/// The place of a task's row.
-pub(super) fn task_place(id: TaskId) -> String {
-    format!("task {id}")
-}
-
-/// The status of a step that ended so.
-pub(super) const fn status_of(outcome: &Outcome) -> StepStatus {
-    match outcome {
-        Outcome::Succeeded { .. } => StepStatus::Succeeded,
-        Outcome::Failed { .. } => StepStatus::Failed,
-        Outcome::Cancelled { .. } => StepStatus::Cancelled,
-    }
-}
-
-/// What `execution_results.outcome` holds: nothing when the entry beside it says the same.
-pub(super) fn stored_outcome(outcome: &Outcome, entry: &Entry) -> Result<Option<String>, Error> {
-    if answer_of(entry).as_ref() == Some(outcome) { Ok(None) } else { json(outcome).map(Some) }
-}
-
-/// How a step ended, as its row in `execution_results` tells.
-pub(super) struct Ending {
-    pub(super) at: DateTime<Utc>,
-    pub(super) attempt: u32,
-    pub(super) outcome: Outcome,
-    pub(super) usage: Usage,
-}
-
 /// The columns that [`ending`] reads, from `execution_results r`.
 macro_rules! ending_columns {
     () => {
@@ -211,14 +148,6 @@ pub(super) fn ending(row: &SqliteRow, step: StepId) -> Result<Option<Ending>, Er
     Ok(Some(Ending { at: row.time("execution_timestamp")?, attempt: entry.attempt, outcome, usage }))
 }
 
-/// The outcome that an entry is by itself.
-fn answer_of(entry: &Entry) -> Option<Outcome> {
-    match &entry.act {
-        Act::ModelResult { completion } => Some(Outcome::Succeeded { output: completion.text.clone() }),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,18 +156,5 @@ mod tests {
     fn rows_are_joined_to_one_array() {
         assert_eq!(array([]), "[]");
         assert_eq!(array(["[1]", "[2]"]), "[[1],[2]]");
-    }
-
-    #[test]
-    fn a_key_occurs_once_a_round_and_in_order() {
-        let batch = [&"a", &"b", &"a", &"c", &"a"];
-        assert_eq!(rounds(&batch, |key| *key), [vec![0, 1, 3], vec![2], vec![4]]);
-        assert!(rounds(&[] as &[&&str], |key| *key).is_empty());
-    }
-
-    #[test]
-    fn counts_do_not_turn_negative() {
-        assert_eq!(count(u64::MAX), i64::MAX);
-        assert_eq!(count(7), 7);
     }
 }

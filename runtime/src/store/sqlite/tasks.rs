@@ -12,7 +12,7 @@ use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::Store;
-use super::rows::{Stored, array, at, ending, ending_columns, hex, ids, json, task_place};
+use super::rows::{Stored, array, at, ending, ending_columns, hex, ids, json, range, task_place};
 use crate::domain::chat::Usage;
 use crate::domain::event::Event;
 use crate::domain::ids::{StepId, TaskId};
@@ -251,31 +251,4 @@ pub(super) fn step(row: &SqliteRow, task: TaskId) -> Result<Step, Error> {
         attempts: row.number("attempts")?,
         claims: row.number("claims")?,
     })
-}
-
-/// The first and the last id that begin with these hex digits; `None` when they are none, or too many.
-fn range(prefix: &str) -> Option<(Uuid, Uuid)> {
-    let digits: String = prefix.chars().filter(|c| *c != '-').collect();
-    if digits.len() > 32 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let filled = |with: &str| Uuid::parse_str(&format!("{digits}{}", with.repeat(32 - digits.len()))).ok();
-    Some((filled("0")?, filled("f")?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prefix_is_a_range_of_ids() {
-        let (from, to) = range("0190-A").unwrap();
-        assert_eq!(from.to_string(), "0190a000-0000-0000-0000-000000000000");
-        assert_eq!(to.to_string(), "0190afff-ffff-ffff-ffff-ffffffffffff");
-        let whole = "0190a000-0000-7000-8000-00000000000f";
-        assert_eq!(range(whole).map(|(from, to)| from == to), Some(true));
-        for bad in ["x", "01_9", "é", &format!("{whole}0")] {
-            assert!(range(bad).is_none(), "{bad}");
-        }
-    }
 }

@@ -1,0 +1,2 @@
+-- Nothing: the embedded bus lives in a node's SQLite file, a cluster's bus is the broker. The number is kept so that
+-- both folders count alike.

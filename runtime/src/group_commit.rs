@@ -1,0 +1,318 @@
+//! Group commit, whatever the database: operations wait in one bounded queue and leave it by the batch.
+//!
+//! A caller submits an operation and gets its reply *after* the transaction that holds it. The operations of a batch
+//! are grouped by kind, each kind executed together by statements that carry many rows. There is no linger: an idle
+//! writer takes the first operation at once, a busy one finds a full queue when it comes back.
+//!
+//! ```text
+//! Queue::submit ─► bounded channel ─► Intake::next ─► Batch { kind A: n, kind B: m } ─► settle ─► replies
+//! ```
+//!
+//! Who calls: the writers of [`crate::sqlite`] and [`crate::postgres`], which know how a transaction begins, ends and
+//! fails. A writer that is gone answers [`Session::closed`].
+
+use std::any::{Any, TypeId, type_name};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+/// What operations are executed on, inside an open transaction.
+pub trait Session: Send + 'static {
+    /// What goes wrong there; every caller of a batch that fails gets a copy.
+    type Error: Clone + Send + 'static;
+
+    /// The writer has ended, or is ending.
+    fn closed() -> Self::Error;
+
+    /// An operation of this type did not answer each of its batch: a bug.
+    fn miscounted(kind: &'static str) -> Self::Error;
+}
+
+/// One kind of write.
+#[async_trait]
+pub trait Operation<S: Session>: Send + Sync + Sized + 'static {
+    /// What the caller gets after the commit.
+    type Reply: Send + 'static;
+
+    /// Executes all of `batch`, in order, inside the open transaction, and answers each in place.
+    ///
+    /// Must be repeatable: after a failed batch the operations run again one by one.
+    async fn execute(batch: &[&Self], session: &mut S) -> Result<Vec<Self::Reply>, S::Error>;
+}
+
+/// The callers' end. Cheap to clone.
+pub struct Queue<S: Session> {
+    waiting: mpsc::Sender<Box<dyn Group<S>>>,
+    closing: Arc<AtomicBool>,
+    tasks: TaskTracker,
+    counts: Arc<Counts>,
+}
+
+/// The writer's end.
+pub struct Intake<S: Session> {
+    waiting: mpsc::Receiver<Box<dyn Group<S>>>,
+    closing: Arc<AtomicBool>,
+    counts: Arc<Counts>,
+    batch_max: usize,
+}
+
+/// What goes into one transaction.
+pub struct Batch<S: Session> {
+    groups: Vec<Box<dyn Group<S>>>,
+}
+
+/// What a writer has done since it started.
+#[derive(Debug, Default)]
+struct Counts {
+    transactions: AtomicU64,
+    operations: AtomicU64,
+    rows: AtomicU64,
+}
+
+/// A reading of a writer's counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Written {
+    /// Committed transactions.
+    pub transactions: u64,
+    /// Operations in them.
+    pub operations: u64,
+    /// Rows inserted, updated or deleted by them.
+    pub rows: u64,
+}
+
+impl<S: Session> Clone for Queue<S> {
+    fn clone(&self) -> Self {
+        Self {
+            waiting: self.waiting.clone(),
+            closing: self.closing.clone(),
+            tasks: self.tasks.clone(),
+            counts: self.counts.clone(),
+        }
+    }
+}
+
+impl<S: Session> Queue<S> {
+    /// A queue in which `queue_max` operations may wait, and `batch_max` leave together; `work` is the writer that
+    /// takes from it until [`Intake::next`] answers nothing.
+    pub fn start<F>(queue_max: usize, batch_max: usize, work: impl FnOnce(Intake<S>) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (sender, waiting) = mpsc::channel(queue_max);
+        let closing = Arc::new(AtomicBool::new(false));
+        let counts = Arc::<Counts>::default();
+        let tasks = TaskTracker::new();
+        tasks.spawn(work(Intake { waiting, closing: closing.clone(), counts: counts.clone(), batch_max }));
+        tasks.close();
+        Self { waiting: sender, closing, tasks, counts }
+    }
+
+    /// Performs one write and returns once it is durable.
+    ///
+    /// Cancelling the caller does not undo the write: it may or may not be committed.
+    ///
+    /// # Errors
+    /// The session's error when the write was not committed; [`Session::closed`] once the writer is closed.
+    pub async fn submit<W: Operation<S>>(&self, operation: W) -> Result<W::Reply, S::Error> {
+        let (reply, answer) = oneshot::channel();
+        let job = Jobs { operations: vec![operation], replies: vec![reply], answers: Vec::new() };
+        if self.closing.load(Ordering::Acquire) {
+            return Err(S::closed());
+        }
+        self.waiting.send(Box::new(job)).await.map_err(|_| S::closed())?;
+        answer.await.map_err(|_| S::closed())?
+    }
+
+    /// What has been written so far.
+    #[must_use]
+    pub fn written(&self) -> Written {
+        Written {
+            transactions: self.counts.transactions.load(Ordering::Relaxed),
+            operations: self.counts.operations.load(Ordering::Relaxed),
+            rows: self.counts.rows.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Operations that wait for the next transaction.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.waiting.max_capacity() - self.waiting.capacity()
+    }
+
+    /// Lets the writer finish what waits, and waits until it has ended.
+    pub async fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        // Wakes a writer that sleeps on an empty queue; an error means it has gone already.
+        self.waiting.send(Box::new(Jobs::<S, Nothing>::default())).await.ok();
+        self.tasks.wait().await;
+    }
+}
+
+impl<S: Session> Intake<S> {
+    /// Whatever waits, at least one operation; `None` when the queue is closed and empty.
+    pub async fn next(&mut self) -> Option<Batch<S>> {
+        let mut taken = Vec::with_capacity(self.batch_max);
+        loop {
+            if self.closing.load(Ordering::Acquire) {
+                self.waiting.close();
+            }
+            if self.waiting.recv_many(&mut taken, self.batch_max).await == 0 {
+                return None;
+            }
+            let batch = Batch { groups: grouped(&mut taken) };
+            if !batch.is_empty() {
+                return Some(batch);
+            }
+        }
+    }
+
+    /// Counts one committed transaction.
+    pub fn count(&self, operations: usize, rows: u64) {
+        self.counts.transactions.fetch_add(1, Ordering::Relaxed);
+        self.counts.operations.fetch_add(operations as u64, Ordering::Relaxed);
+        self.counts.rows.fetch_add(rows, Ordering::Relaxed);
+    }
+}
+
+impl<S: Session> Batch<S> {
+    /// Operations in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.groups.iter().map(|group| group.len()).sum()
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Executes every group; the answers wait for [`Batch::settle`].
+    ///
+    /// # Errors
+    /// The first group's error that fails.
+    pub async fn execute(&mut self, session: &mut S) -> Result<(), S::Error> {
+        for group in &mut self.groups {
+            group.execute(session).await?;
+        }
+        Ok(())
+    }
+
+    /// The transaction is over: replies go out.
+    pub fn settle(self, result: &Result<(), S::Error>) {
+        for group in self.groups {
+            group.settle(result.clone());
+        }
+    }
+
+    /// Each operation alone, so that one bad operation fails alone.
+    #[must_use]
+    pub fn split(self) -> Vec<Self> {
+        self.groups.into_iter().flat_map(Group::split).map(|single| Self { groups: vec![single] }).collect()
+    }
+}
+
+/// Operations of one kind, with where their replies go, behind a face that the queue can hold.
+#[async_trait]
+trait Group<S: Session>: Send {
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
+    /// Takes in `other`, which is of the same kind.
+    fn absorb(&mut self, other: Box<dyn Group<S>>);
+    fn kind(&self) -> TypeId;
+    fn len(&self) -> usize;
+    async fn execute(&mut self, session: &mut S) -> Result<(), S::Error>;
+    fn settle(self: Box<Self>, result: Result<(), S::Error>);
+    fn split(self: Box<Self>) -> Vec<Box<dyn Group<S>>>;
+}
+
+struct Jobs<S: Session, W: Operation<S>> {
+    operations: Vec<W>,
+    replies: Vec<oneshot::Sender<Result<W::Reply, S::Error>>>,
+    answers: Vec<W::Reply>,
+}
+
+impl<S: Session, W: Operation<S>> Default for Jobs<S, W> {
+    fn default() -> Self {
+        Self { operations: Vec::new(), replies: Vec::new(), answers: Vec::new() }
+    }
+}
+
+#[async_trait]
+impl<S: Session, W: Operation<S>> Group<S> for Jobs<S, W> {
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self
+    }
+
+    fn absorb(&mut self, other: Box<dyn Group<S>>) {
+        if let Ok(more) = other.into_any().downcast::<Self>() {
+            self.operations.extend(more.operations);
+            self.replies.extend(more.replies);
+        }
+    }
+
+    fn kind(&self) -> TypeId {
+        TypeId::of::<W>()
+    }
+
+    fn len(&self) -> usize {
+        self.operations.len()
+    }
+
+    async fn execute(&mut self, session: &mut S) -> Result<(), S::Error> {
+        if self.operations.is_empty() {
+            return Ok(());
+        }
+        let batch: Vec<&W> = self.operations.iter().collect();
+        self.answers = W::execute(&batch, session).await?;
+        if self.answers.len() == self.operations.len() { Ok(()) } else { Err(S::miscounted(type_name::<W>())) }
+    }
+
+    fn settle(self: Box<Self>, result: Result<(), S::Error>) {
+        match result {
+            Ok(()) => {
+                for (reply, answer) in self.replies.into_iter().zip(self.answers) {
+                    reply.send(Ok(answer)).ok();
+                }
+            }
+            Err(error) => {
+                for reply in self.replies {
+                    reply.send(Err(error.clone())).ok();
+                }
+            }
+        }
+    }
+
+    fn split(self: Box<Self>) -> Vec<Box<dyn Group<S>>> {
+        let single = |(operation, reply)| -> Box<dyn Group<S>> {
+            Box::new(Self { operations: vec![operation], replies: vec![reply], answers: Vec::new() })
+        };
+        self.operations.into_iter().zip(self.replies).map(single).collect()
+    }
+}
+
+/// What a closing writer is woken with.
+struct Nothing;
+
+#[async_trait]
+impl<S: Session> Operation<S> for Nothing {
+    type Reply = ();
+
+    async fn execute(batch: &[&Self], _session: &mut S) -> Result<Vec<()>, S::Error> {
+        Ok(vec![(); batch.len()])
+    }
+}
+
+/// Merges what was taken into one group a kind, in the order in which the kinds first came.
+fn grouped<S: Session>(taken: &mut Vec<Box<dyn Group<S>>>) -> Vec<Box<dyn Group<S>>> {
+    let mut groups: Vec<Box<dyn Group<S>>> = Vec::with_capacity(8);
+    for job in taken.drain(..) {
+        match groups.iter_mut().find(|group| group.kind() == job.kind()) {
+            Some(group) => group.absorb(job),
+            None => groups.push(job),
+        }
+    }
+    groups
+}

@@ -1,0 +1,326 @@
+//! The cluster's one database: connected, migrated, read by a small pool, written by one connection a node.
+//!
+//! Reads go through the pool; every write goes through the one [`writer::Writer`], which puts whatever waits into one
+//! transaction (group commit). Who calls: whoever opens the ports of a node whose state is in PostgreSQL. What fails is
+//! an [`Error`] with its fault class; a server that is away refuses reads and writes until it is back, and nothing that
+//! was answered is lost. No error names the password.
+
+pub mod writer;
+
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _, SqlStr};
+
+use self::writer::Writer;
+use crate::fault::{Fault, Faulty};
+
+/// The oldest server that is served, as `server_version_num` counts.
+const OLDEST: u32 = 15_00_00;
+
+/// Same numbers and names as in `migrations/sqlite`.
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "first light", include_str!("../../migrations/postgres/0001_first_light.sql")),
+    (2, "embedded bus", include_str!("../../migrations/postgres/0002_embedded_bus.sql")),
+];
+
+/// Limits of the database's users.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Connections for reading; the writer has one of its own.
+    pub connections: u32,
+    /// The server ends a statement that takes longer.
+    pub statement_timeout: Duration,
+    /// The server ends a statement that waits longer for a row or a table. It also ends a transaction that is left
+    /// open for so long: what a frozen node has locked is free again.
+    pub lock_timeout: Duration,
+    /// How long a connection may take to come about, and how long a reader waits for a free one.
+    pub connect_timeout: Duration,
+    /// After this a silent server counts as gone: its own limits plus a way there and back.
+    pub answer_timeout: Duration,
+    /// How long the writer asks what became of a transaction whose commit was not answered.
+    pub doubt_timeout: Duration,
+    /// How long migrations may take, the wait for another node's included.
+    pub migrate_timeout: Duration,
+    /// Writes in one transaction, at most.
+    pub batch_max: usize,
+    /// Writes that may wait; the next caller waits for a place.
+    pub writer_queue_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            connections: 8,
+            statement_timeout: Duration::from_secs(10),
+            lock_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(15),
+            doubt_timeout: Duration::from_secs(30),
+            migrate_timeout: Duration::from_mins(5),
+            batch_max: 256,
+            writer_queue_max: 4096,
+        }
+    }
+}
+
+/// The opened database. Cheap to clone; closed when the last clone goes.
+#[derive(Clone)]
+pub struct Database {
+    readers: PgPool,
+    writer: Writer,
+    /// See [`Options::answer_timeout`].
+    answer_timeout: Duration,
+}
+
+/// What can go wrong with the database.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The address is none.
+    #[error("DATABASE_URL: {0}; expected postgres://user:password@host:port/database?sslmode=verify-full")]
+    Address(String),
+    /// Nobody answers there, or not to us.
+    #[error("database {place}: {cause}; check that it runs, DATABASE_URL, and the rights of its user")]
+    Connect {
+        /// Which, without the password.
+        place: String,
+        /// What went wrong.
+        cause: String,
+    },
+    /// The server is too old.
+    #[error("database {place}: the server is PostgreSQL {found}, troupe needs 15 or newer; upgrade the server")]
+    TooOld {
+        /// Which.
+        place: String,
+        /// Its major version.
+        found: u32,
+    },
+    /// The database was migrated by a newer binary.
+    #[error("database {place}: has migration {number}, which this version does not know; run the newer troupe")]
+    Newer {
+        /// Which.
+        place: String,
+        /// The first unknown migration.
+        number: i64,
+    },
+    /// A migration does not run, or is not ours.
+    #[error("database {place}: {cause}; give troupe a database of its own, whose owner it is")]
+    Migration {
+        /// Which.
+        place: String,
+        /// What does not fit.
+        cause: String,
+    },
+    /// The server is away, stopping, out of room, or too busy.
+    #[error("the database does not answer: {0}")]
+    Unavailable(String),
+    /// The transaction met another one and was rolled back; it can be repeated at once.
+    #[error("the database prefers another transaction: {0}")]
+    Collided(String),
+    /// A stored page or row is damaged.
+    #[error("the database is damaged: {0}")]
+    Corrupt(String),
+    /// The writer is gone: the node is stopping.
+    #[error("the database is closed")]
+    Closed,
+    /// A statement of ours is wrong.
+    #[error("database: {0}")]
+    Statement(String),
+}
+
+impl Faulty for Error {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Unavailable(_) | Self::Collided(_) | Self::Closed | Self::Connect { .. } => Fault::transient(),
+            Self::Address(_) | Self::TooOld { .. } | Self::Newer { .. } | Self::Migration { .. } | Self::Corrupt(_) => {
+                Fault::Permanent
+            }
+            Self::Statement(_) => Fault::Bug,
+        }
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        if let Some(code) = code {
+            return Self::of_state(&code, error.to_string());
+        }
+        match error {
+            sqlx::Error::PoolClosed => Self::Closed,
+            sqlx::Error::PoolTimedOut
+            | sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::WorkerCrashed => Self::Unavailable(error.to_string()),
+            other => Self::Statement(other.to_string()),
+        }
+    }
+}
+
+impl Error {
+    /// The one table from SQLSTATE (postgresql.org/docs/current/errcodes-appendix.html) to what it means here.
+    fn of_state(code: &str, cause: String) -> Self {
+        match (code, code.get(..2)) {
+            // Serialization failure, deadlock: the other transaction won.
+            ("40001" | "40P01", _) => Self::Collided(cause),
+            // A limit of ours was reached (query cancelled, lock not available, idle in transaction), or the server wants
+            // no writes now (read-only after a failover). Else connection, resources (disk full, too many connections),
+            // operator intervention, I/O error.
+            ("57014" | "55P03" | "25P03" | "25006", _) | (_, Some("08" | "53" | "57" | "58")) => {
+                Self::Unavailable(cause)
+            }
+            ("XX001" | "XX002", _) => Self::Corrupt(cause),
+            _ => Self::Statement(cause),
+        }
+    }
+}
+
+impl Database {
+    /// Connects, and brings the tables up to date; two nodes may do so at once.
+    ///
+    /// # Errors
+    /// [`Error::Connect`], [`Error::TooOld`], [`Error::Newer`] and the rest with the place and what to do.
+    pub async fn open(url: &SecretString, options: &Options) -> Result<Self, Error> {
+        // The cause is a URL parser's and quotes nothing of what it was given.
+        let connect = PgConnectOptions::from_str(url.expose_secret()).map_err(|e| Error::Address(e.to_string()))?;
+        let place = place(&connect);
+        let connect = connect.application_name("troupe").statement_cache_capacity(256).disable_statement_logging();
+        migrate(&connect, &place, options).await?;
+
+        let limited = limited(connect, options);
+        let readers = PgPoolOptions::new()
+            .max_connections(options.connections)
+            .acquire_timeout(options.connect_timeout)
+            .connect_lazy_with(limited.clone());
+        let connection = connected(&limited, options).await.map_err(|error| at(&place, &error))?;
+        let writer = Writer::start(connection, limited, options);
+        Ok(Self { readers, writer, answer_timeout: options.answer_timeout })
+    }
+
+    /// For reading.
+    #[must_use]
+    pub const fn readers(&self) -> &PgPool {
+        &self.readers
+    }
+
+    /// Waits for what a reader asks, but not for ever: a server behind a broken line says nothing at all.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when no answer comes; else what the database says.
+    pub async fn read<T>(&self, question: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Error> {
+        match tokio::time::timeout(self.answer_timeout, question).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Error::Unavailable(format!("no answer within {:?}", self.answer_timeout))),
+        }
+    }
+
+    /// For writing.
+    #[must_use]
+    pub const fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// Finishes what waits and closes the connections. Further writes answer [`Error::Closed`].
+    pub async fn close(&self) {
+        self.writer.close().await;
+        self.readers.close().await;
+    }
+}
+
+/// The limits that the server itself keeps. No statement of ours walks a table; a planner that has not seen the tables
+/// grow yet would choose to, and keep that plan.
+fn limited(connect: PgConnectOptions, options: &Options) -> PgConnectOptions {
+    connect.options([
+        ("statement_timeout", options.statement_timeout.as_millis().to_string()),
+        ("lock_timeout", options.lock_timeout.as_millis().to_string()),
+        ("enable_seqscan", "off".to_owned()),
+        ("idle_in_transaction_session_timeout", options.lock_timeout.as_millis().to_string()),
+    ])
+}
+
+/// One connection, within the time that it may take.
+async fn connected(connect: &PgConnectOptions, options: &Options) -> Result<PgConnection, Error> {
+    match tokio::time::timeout(options.connect_timeout, connect.connect()).await {
+        Ok(connection) => Ok(connection?),
+        Err(_) => Err(Error::Unavailable(format!("no connection within {:?}", options.connect_timeout))),
+    }
+}
+
+async fn migrate(connect: &PgConnectOptions, place: &str, options: &Options) -> Result<(), Error> {
+    let mut connection = connected(connect, options).await.map_err(|error| at(place, &error))?;
+    if let Some(found) = connection.server_version_num().filter(|found| *found < OLDEST) {
+        return Err(Error::TooOld { place: place.to_owned(), found: found / 1_00_00 });
+    }
+    let migrations = MIGRATIONS.map(|(version, name, sql)| {
+        Migration::new(version, name.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
+    });
+    let migrator = Migrator::with_migrations(migrations.to_vec());
+    // Under the database's advisory lock: a second node waits here and then finds nothing to do.
+    let run = migrator.run_direct(None, &mut connection, false);
+    let place = place.to_owned();
+    match tokio::time::timeout(options.migrate_timeout, run).await {
+        Ok(Ok(())) => {}
+        Ok(Err(MigrateError::VersionMissing(number))) => return Err(Error::Newer { place, number }),
+        Ok(Err(error)) => return Err(Error::Migration { place, cause: error.to_string() }),
+        Err(_) => {
+            let cause = format!("the migrations did not end within {:?}", options.migrate_timeout);
+            return Err(Error::Migration { place, cause });
+        }
+    }
+    connection.close().await?;
+    Ok(())
+}
+
+/// Where the database is, for people.
+fn place(connect: &PgConnectOptions) -> String {
+    let (host, port, user) = (connect.get_host(), connect.get_port(), connect.get_username());
+    format!("{user}@{host}:{port}/{}", connect.get_database().unwrap_or(user))
+}
+
+fn at(place: &str, error: &Error) -> Error {
+    Error::Connect { place: place.to_owned(), cause: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_says_has_one_meaning() {
+        let of = |code: &str| Error::of_state(code, String::new());
+        for away in ["57P01", "57P02", "57P03", "57014", "08006", "08P01", "53100", "53300", "55P03", "25P03", "58030"]
+        {
+            assert!(matches!(of(away), Error::Unavailable(_)), "{away}");
+            assert!(matches!(of(away).fault(), Fault::Transient { .. }), "{away}");
+        }
+        assert!(matches!(of("40001"), Error::Collided(_)));
+        assert!(matches!(of("40P01"), Error::Collided(_)));
+        assert!(matches!(of("XX001"), Error::Corrupt(_)));
+        for ours in ["23505", "42601", "42P01", "22P02", "XX000", "2", ""] {
+            assert!(matches!(of(ours), Error::Statement(_)), "{ours}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_none_is_refused_without_its_password() {
+        for bad in ["postgres://u:hidden@:x/db", "not a url hidden", "postgres://u:hidden@h/db?sslmode=maybe"] {
+            let error = Database::open(&SecretString::from(bad), &Options::default()).await.err().unwrap();
+            assert!(matches!(error, Error::Address(_)), "{error}");
+            assert!(!error.to_string().contains("hidden"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_named_without_its_password() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let url = SecretString::from(format!("postgres://u:hidden@127.0.0.1:{free}/db"));
+        let error = Database::open(&url, &Options::default()).await.err().unwrap();
+        assert!(matches!(error, Error::Connect { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(&format!("u@127.0.0.1:{free}/db")) && !text.contains("hidden"), "{text}");
+    }
+}

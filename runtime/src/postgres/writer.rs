@@ -1,0 +1,297 @@
+//! Group commit into PostgreSQL: one connection a node writes, and whatever waits goes into one transaction.
+//!
+//! ```text
+//! BEGIN, and its number ─► kind A: n rows ─► kind B: m rows ─► COMMIT ─► replies
+//!                      refused │                        no answer │
+//!              each once more, alone            asked by its number: committed ─► replies, aborted ─► refused
+//! ```
+//!
+//! A commit that is not answered is not guessed about: the transaction's number is known, and the server says what
+//! became of it (`pg_xact_status`) as soon as it can be asked again. So a caller that hears of a failure may repeat,
+//! and nothing is written twice. Only when the server stays away for longer than the limit, the answer is that nobody
+//! knows. A server that is away refuses at once between two tries to reach it; the tries back off.
+//!
+//! The queue is [`crate::group_commit`]'s. Who calls: `store/postgres`.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
+use sqlx::query::Query;
+use sqlx::{Connection as _, Postgres, Row as _};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{Error, Options, connected};
+pub use crate::group_commit::Written;
+use crate::group_commit::{self, Batch, Intake, Operation, Queue};
+
+/// First wait before the server is tried again; doubles.
+const BACKOFF_BASE: Duration = Duration::from_millis(50);
+/// No wait is longer.
+const BACKOFF_CAP: Duration = Duration::from_secs(1);
+/// Times that a transaction is begun again because another one won.
+const COLLISIONS_MAX: u32 = 5;
+
+const BEGIN: &str = "begin isolation level read committed; select pg_current_xact_id()::text";
+const STATUS: &str = "select pg_xact_status($1::text::xid8)";
+
+/// The queue to the one writing connection. Cheap to clone.
+#[derive(Clone)]
+pub struct Writer {
+    queue: Queue<Session>,
+}
+
+/// The writing connection inside an open transaction; counts the rows that it writes.
+pub struct Session {
+    connection: PgConnection,
+    rows: u64,
+}
+
+/// A statement with its arguments.
+pub type Statement = Query<'static, Postgres, PgArguments>;
+
+impl Writer {
+    pub(super) fn start(connection: PgConnection, connect: PgConnectOptions, options: &Options) -> Self {
+        let session = Some(Session { connection, rows: 0 });
+        let settings = options.clone();
+        let work = |intake| {
+            Work { session, connect, options: settings, intake, wait: BACKOFF_BASE, next_try: Instant::now() }.run()
+        };
+        Self { queue: Queue::start(options.writer_queue_max, options.batch_max, work) }
+    }
+
+    /// Performs one write and returns once it is durable.
+    ///
+    /// Cancelling the caller does not undo the write: it may or may not be committed.
+    ///
+    /// # Errors
+    /// [`Error`] when the write was not committed; [`Error::Closed`] once the writer is closed.
+    pub async fn submit<W: Operation<Session>>(&self, operation: W) -> Result<W::Reply, Error> {
+        self.queue.submit(operation).await
+    }
+
+    /// What has been written so far.
+    #[must_use]
+    pub fn written(&self) -> Written {
+        self.queue.written()
+    }
+
+    /// Operations that wait for the next transaction.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.queue.depth()
+    }
+
+    pub(super) async fn close(&self) {
+        self.queue.close().await;
+    }
+}
+
+impl group_commit::Session for Session {
+    type Error = Error;
+
+    fn closed() -> Error {
+        Error::Closed
+    }
+
+    fn miscounted(kind: &'static str) -> Error {
+        Error::Statement(format!("{kind} answered the wrong number of writes"))
+    }
+}
+
+impl Session {
+    /// Runs a statement that writes and answers nothing.
+    pub async fn write(&mut self, statement: Statement) -> Result<(), Error> {
+        self.rows += statement.execute(&mut self.connection).await?.rows_affected();
+        Ok(())
+    }
+
+    /// Runs a statement that writes; each row that it returns is a row that it wrote.
+    pub async fn returning(&mut self, statement: Statement) -> Result<Vec<PgRow>, Error> {
+        let rows = statement.fetch_all(&mut self.connection).await?;
+        self.rows += rows.len() as u64;
+        Ok(rows)
+    }
+
+    /// Runs a statement that reads, or only locks.
+    pub async fn read(&mut self, statement: Statement) -> Result<Vec<PgRow>, Error> {
+        Ok(statement.fetch_all(&mut self.connection).await?)
+    }
+}
+
+/// How a transaction did not end well.
+enum Failure {
+    /// It left nothing behind.
+    Refused(Error),
+    /// Its commit was sent, and not answered.
+    Doubt { number: String, rows: u64, cause: Error },
+}
+
+/// The writing side.
+struct Work {
+    /// Nothing while the server is away.
+    session: Option<Session>,
+    connect: PgConnectOptions,
+    options: Options,
+    intake: Intake<Session>,
+    /// The next wait, when the next try fails too.
+    wait: Duration,
+    /// The server is not tried before.
+    next_try: Instant,
+}
+
+impl Work {
+    async fn run(mut self) {
+        while let Some(batch) = self.intake.next().await {
+            self.batch(batch).await;
+        }
+        if let Some(session) = self.session
+            && let Err(error) = session.connection.close().await
+        {
+            tracing::debug!(%error, "the database did not take leave");
+        }
+    }
+
+    async fn batch(&mut self, mut batch: Batch<Session>) {
+        let operations = batch.len();
+        match self.transaction(&mut batch).await {
+            Err(Error::Statement(_) | Error::Collided(_)) if operations > 1 => {
+                for mut alone in batch.split() {
+                    let result = self.transaction(&mut alone).await;
+                    self.end(alone, result);
+                }
+            }
+            result => self.end(batch, result),
+        }
+    }
+
+    fn end(&self, batch: Batch<Session>, result: Result<u64, Error>) {
+        match &result {
+            Ok(rows) => self.intake.count(batch.len(), *rows),
+            Err(error) => tracing::error!(%error, operations = batch.len(), "a transaction was refused"),
+        }
+        batch.settle(&result.map(drop));
+    }
+
+    /// Runs the batch in one transaction; answers the rows written.
+    async fn transaction(&mut self, batch: &mut Batch<Session>) -> Result<u64, Error> {
+        let mut collisions = 0;
+        loop {
+            let mut session = self.session().await?;
+            let failure = match attempt(&mut session, batch, self.options.answer_timeout).await {
+                Ok(rows) => {
+                    self.session = Some(session);
+                    return Ok(rows);
+                }
+                Err(failure) => failure,
+            };
+            match failure {
+                Failure::Doubt { number, rows, cause } => {
+                    // The connection goes, whatever it still has to say; a late answer must not meet the next question.
+                    drop(session);
+                    return self.resolve(&number, &cause).await.map(|()| rows);
+                }
+                Failure::Refused(error) => {
+                    let kept = !matches!(error, Error::Unavailable(_) | Error::Closed);
+                    if kept && rolled_back(&mut session, self.options.answer_timeout).await {
+                        self.session = Some(session);
+                    }
+                    collisions += 1;
+                    if !matches!(error, Error::Collided(_)) || collisions > COLLISIONS_MAX {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The connection, or a new one in its place.
+    async fn session(&mut self) -> Result<Session, Error> {
+        if let Some(session) = self.session.take() {
+            return Ok(session);
+        }
+        if Instant::now() < self.next_try {
+            return Err(Error::Unavailable("it was away a moment ago, and is tried again soon".to_owned()));
+        }
+        match connected(&self.connect, &self.options).await {
+            Ok(connection) => {
+                self.wait = BACKOFF_BASE;
+                Ok(Session { connection, rows: 0 })
+            }
+            Err(error) => {
+                self.next_try = Instant::now() + self.wait;
+                self.wait = (self.wait * 2).min(BACKOFF_CAP);
+                Err(Error::Unavailable(error.to_string()))
+            }
+        }
+    }
+
+    /// Asks what became of a transaction: it is committed, or it is refused.
+    async fn resolve(&mut self, number: &str, cause: &Error) -> Result<(), Error> {
+        tracing::warn!(%cause, transaction = number, "a commit was not answered; the server is asked about it");
+        let until = Instant::now() + self.options.doubt_timeout;
+        let mut wait = BACKOFF_BASE;
+        loop {
+            match self.status(number).await {
+                Ok(Some(status)) if status == "committed" => return Ok(()),
+                Ok(Some(status)) if status == "aborted" => {
+                    return Err(Error::Unavailable(format!("{cause}; the transaction was rolled back")));
+                }
+                // Its old backend has not noticed yet.
+                Ok(Some(_)) | Err(Error::Unavailable(_)) => {}
+                Ok(None) => {
+                    tracing::error!(transaction = number, "the server has forgotten the transaction");
+                    return Err(Error::Unavailable(format!("{cause}; it is not known whether it was committed")));
+                }
+                Err(error) => {
+                    tracing::error!(%error, transaction = number, "the server does not know the transaction");
+                    return Err(Error::Unavailable(format!("{cause}; it is not known whether it was committed")));
+                }
+            }
+            if Instant::now() + wait >= until {
+                tracing::error!(transaction = number, "it stays unknown whether a transaction was committed");
+                return Err(Error::Unavailable(format!("{cause}; it is not known whether it was committed")));
+            }
+            sleep_until((Instant::now() + wait).max(self.next_try)).await;
+            wait = (wait * 2).min(BACKOFF_CAP);
+        }
+    }
+
+    async fn status(&mut self, number: &str) -> Result<Option<String>, Error> {
+        let mut session = self.session().await?;
+        let asked = sqlx::query_scalar(STATUS).bind(number.to_owned()).fetch_one(&mut session.connection);
+        let status = timed(self.options.answer_timeout, asked).await?;
+        self.session = Some(session);
+        Ok(status)
+    }
+}
+
+async fn attempt(session: &mut Session, batch: &mut Batch<Session>, limit: Duration) -> Result<u64, Failure> {
+    session.rows = 0;
+    let begun = timed(limit, sqlx::raw_sql(BEGIN).fetch_one(&mut session.connection)).await;
+    let number = begun.and_then(|row| Ok(row.try_get::<String, _>(0)?)).map_err(Failure::Refused)?;
+    match timeout(limit, batch.execute(session)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(Failure::Refused(error)),
+        Err(_) => return Err(Failure::Refused(silent(limit))),
+    }
+    match timed(limit, sqlx::raw_sql("commit").fetch_all(&mut session.connection)).await {
+        Ok(_) => Ok(session.rows),
+        Err(cause) => Err(Failure::Doubt { number, rows: session.rows, cause }),
+    }
+}
+
+/// Whether the connection can be used again.
+async fn rolled_back(session: &mut Session, limit: Duration) -> bool {
+    timed(limit, sqlx::raw_sql("rollback").fetch_all(&mut session.connection)).await.is_ok()
+}
+
+async fn timed<T>(limit: Duration, question: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Error> {
+    match timeout(limit, question).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(silent(limit)),
+    }
+}
+
+fn silent(limit: Duration) -> Error {
+    Error::Unavailable(format!("no answer within {limit:?}"))
+}

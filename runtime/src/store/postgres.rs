@@ -1,0 +1,113 @@
+//! The store in PostgreSQL: native statements, one file an aggregate.
+//!
+//! Reads take a connection of the pool; every write is a [`crate::group_commit::Operation`], executed together with
+//! whatever waits beside it by statements that carry all their rows as arrays (`unnest`). Other nodes write here too:
+//! a write that speaks for a step locks the step's narrow row, so that a claim and a write under the old epoch come one
+//! after the other. Whoever opens a node's ports calls [`stores`] once. When the server does not answer, a call ends
+//! with [`Error::Unavailable`] and nothing is written, or the text says that it is not known.
+
+mod journal;
+mod memory;
+mod nodes;
+mod outbox;
+mod replies;
+mod rows;
+mod specs;
+mod steps;
+mod tasks;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use sqlx::postgres::PgRow;
+
+use super::{Error, Stores};
+use crate::group_commit::Operation;
+use crate::postgres::writer::{Session, Statement};
+use crate::postgres::{self, Database};
+
+/// Limits of the store.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Rows that one call answers, at most, whatever its caller asks for.
+    pub rows_max: usize,
+    /// Unreadable outbox rows that are remembered, so that each is reported once and not at every look.
+    pub unreadable_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { rows_max: 1000, unreadable_max: 1000 }
+    }
+}
+
+/// Every aggregate of the store that lives in `database`.
+#[must_use]
+pub fn stores(database: Database, options: Options) -> Stores {
+    let store = Arc::new(Store { database, options, reported: Mutex::default() });
+    Stores {
+        tasks: store.clone(),
+        steps: store.clone(),
+        journal: store.clone(),
+        outbox: store.clone(),
+        replies: store.clone(),
+        specs: store.clone(),
+        nodes: store.clone(),
+        memory: store,
+    }
+}
+
+/// The adapter behind every aggregate.
+struct Store {
+    database: Database,
+    options: Options,
+    /// Outbox rows that were reported as unreadable.
+    reported: Mutex<BTreeSet<i64>>,
+}
+
+impl Store {
+    async fn write<W: Operation<Session>>(&self, operation: W) -> Result<W::Reply, Error> {
+        Ok(self.database.writer().submit(operation).await?)
+    }
+
+    /// All rows of a statement that reads.
+    async fn all(&self, statement: Statement) -> Result<Vec<PgRow>, Error> {
+        Ok(self.database.read(statement.fetch_all(self.database.readers())).await?)
+    }
+
+    /// The row of a statement that reads.
+    async fn one(&self, statement: Statement) -> Result<Option<PgRow>, Error> {
+        Ok(self.database.read(statement.fetch_optional(self.database.readers())).await?)
+    }
+
+    /// What a `limit` of rows comes to.
+    fn rows(&self, limit: usize) -> i64 {
+        limit.min(self.options.rows_max) as i64
+    }
+}
+
+/// The one table from what the database says to what the port says.
+impl From<postgres::Error> for Error {
+    fn from(error: postgres::Error) -> Self {
+        use postgres::Error as E;
+        match error {
+            E::Unavailable(_) | E::Collided(_) | E::Connect { .. } | E::Closed => Self::Unavailable(error.to_string()),
+            E::Corrupt(_) | E::Newer { .. } | E::Migration { .. } => Self::Corrupt(error.to_string()),
+            E::Statement(_) | E::Address(_) | E::TooOld { .. } => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_database_says_becomes_what_the_port_says() {
+        assert!(matches!(Error::from(postgres::Error::Unavailable("57P01".into())), Error::Unavailable(_)));
+        assert!(matches!(Error::from(postgres::Error::Collided("40P01".into())), Error::Unavailable(_)));
+        assert!(matches!(Error::from(postgres::Error::Closed), Error::Unavailable(_)));
+        assert!(matches!(Error::from(postgres::Error::Corrupt("XX001".into())), Error::Corrupt(_)));
+        assert!(matches!(Error::from(postgres::Error::Statement("42601".into())), Error::Internal(_)));
+    }
+}

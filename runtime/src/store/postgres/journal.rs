@@ -1,0 +1,110 @@
+//! The step journal in PostgreSQL: appending under a fence, and reading back.
+//!
+//! One statement joins all entries of a batch with their steps and inserts those whose epoch holds; the place in the
+//! journal is the second fence. Called through [`Journal`]; an entry that this version cannot read is
+//! [`Error::Corrupt`] with its step and place, never skipped: a run must not go on from half a history.
+
+use async_trait::async_trait;
+
+use super::Store;
+use super::rows::{Stored, column, ids, json, rounds};
+use super::steps::refuse;
+use crate::domain::ids::StepId;
+use crate::domain::journal::{Entry, FORMAT_VERSION};
+use crate::domain::step::StepStatus;
+use crate::group_commit::Operation;
+use crate::postgres;
+use crate::postgres::writer::Session;
+use crate::store::{Append, Claim, Error, Journal};
+
+/// The steps are locked while the entries are written: a claim by another node waits for them, and reads them.
+const APPEND: &str = "\
+    with held as materialized ( \
+        select s.id from unnest($1::uuid[], $2::bigint[]) as a (id, epoch) join steps s on s.id = a.id \
+        where s.epoch = a.epoch and s.status = 'running' for no key update of s) \
+    insert into journal (step_id, seq, version, kind, body) \
+    select a.id, a.seq, a.version, a.kind, a.body \
+    from unnest($1::uuid[], $3::bigint[], $4::bigint[], $5::text[], $6::text[]) as a (id, seq, version, kind, body) \
+    join held h on h.id = a.id \
+    on conflict (step_id, seq) do nothing \
+    returning step_id";
+
+const CHANGE: &str = "\
+    update steps s set attempts = coalesce(c.attempts, s.attempts), status = coalesce(c.status, s.status) \
+    from unnest($1::uuid[], $2::bigint[], $3::text[]) as c (id, attempts, status) \
+    where s.id = c.id";
+
+const ENTRIES: &str = "\
+    select seq, version, body from journal where step_id = $1 \
+    union all \
+    select seq, version, body from execution_results where step_id = $1 \
+    order by seq";
+
+#[async_trait]
+impl Journal for Store {
+    async fn append(&self, append: Append) -> Result<(), Error> {
+        self.write(Add::new(append)?).await?
+    }
+
+    async fn entries(&self, step: StepId) -> Result<Vec<Entry>, Error> {
+        let rows = self.all(sqlx::query(ENTRIES).bind(step.0)).await?;
+        rows.iter().map(|row| Stored::new(row, "journal").entry(step)).collect()
+    }
+}
+
+/// One entry, ready for the writer.
+struct Add {
+    claim: Claim,
+    seq: u32,
+    kind: &'static str,
+    body: String,
+    attempts: Option<u32>,
+    status: Option<StepStatus>,
+}
+
+impl Add {
+    fn new(append: Append) -> Result<Self, Error> {
+        let Append { claim, entry, attempts, status } = append;
+        if let Some(end) = status.filter(|status| status.is_terminal()) {
+            return Err(Error::Internal(format!("step {}: {end} is an end, and ends are completed", claim.step)));
+        }
+        Ok(Self { claim, seq: entry.seq, kind: entry.act.kind(), body: json(&entry)?, attempts, status })
+    }
+
+    const fn changes(&self) -> bool {
+        self.attempts.is_some() || self.status.is_some()
+    }
+}
+
+#[async_trait]
+impl Operation<Session> for Add {
+    type Reply = Result<(), Error>;
+
+    async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<Self::Reply>, postgres::Error> {
+        let mut answers: Vec<Self::Reply> = vec![Ok(()); batch.len()];
+        for round in rounds(batch, |add| add.claim.step) {
+            let append = sqlx::query(APPEND)
+                .bind(column(batch, &round, |add| add.claim.step.0))
+                .bind(column(batch, &round, |add| add.claim.epoch.0))
+                .bind(column(batch, &round, |add| i64::from(add.seq)))
+                .bind(vec![i64::from(FORMAT_VERSION); round.len()])
+                .bind(column(batch, &round, |add| add.kind))
+                .bind(column(batch, &round, |add| add.body.clone()));
+            let added = ids(&session.returning(append).await?)?;
+            let (added, refused): (Vec<usize>, Vec<usize>) =
+                round.into_iter().partition(|place| added.contains(&batch[*place].claim.step.0));
+            let refused: Vec<_> =
+                refused.into_iter().map(|place| (place, batch[place].claim, batch[place].seq)).collect();
+            refuse(&refused, &mut answers, session).await?;
+            let changed: Vec<usize> = added.into_iter().filter(|place| batch[*place].changes()).collect();
+            if !changed.is_empty() {
+                let change = sqlx::query(CHANGE)
+                    .bind(column(batch, &changed, |add| add.claim.step.0))
+                    .bind(column(batch, &changed, |add| add.attempts.map(i64::from)))
+                    .bind(column(batch, &changed, |add| add.status.map(StepStatus::as_str)));
+                session.write(change).await?;
+            }
+        }
+        Ok(answers)
+    }
+}

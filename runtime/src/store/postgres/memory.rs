@@ -1,0 +1,107 @@
+//! What agents keep between events, in PostgreSQL: one row a session, compare-and-set on its version.
+//!
+//! Called through [`Memory`], usually behind the cache.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
+
+use super::Store;
+use super::rows::{Stored, at, broken, column, count, moment, rounds};
+use crate::domain::agent::AgentName;
+use crate::group_commit::Operation;
+use crate::postgres;
+use crate::postgres::writer::{Session, Statement};
+use crate::store::{Error, Memory, Remembered};
+
+const LOAD: &str = "select version, body from agent_states where agent_id = $1 and session = $2";
+
+/// The first version only where there is none.
+const FIRST: &str = "\
+    insert into agent_states (agent_id, session, version, body, updated_at) \
+    select n.agent, n.session, 1, n.body, n.at \
+    from unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[]) \
+      as n (agent, session, seen, body, at) \
+    where n.seen = 0 \
+    on conflict (agent_id, session) do nothing \
+    returning agent_id, session, version";
+
+/// A later one only over the version that it was made from.
+const NEXT: &str = "\
+    update agent_states s set version = s.version + 1, body = n.body, updated_at = n.at \
+    from unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[]) \
+      as n (agent, session, seen, body, at) \
+    where s.agent_id = n.agent and s.session = n.session and s.version = n.seen \
+    returning s.agent_id, s.session, s.version";
+
+#[async_trait]
+impl Memory for Store {
+    async fn load(&self, agent: &AgentName, session: &str) -> Result<Option<Remembered>, Error> {
+        let load = sqlx::query(LOAD).bind(agent.as_str().to_owned()).bind(session.to_owned());
+        let row = self.one(load).await?;
+        let read = |row: &PgRow| {
+            let row = Stored::new(row, "agent_states");
+            Ok(Remembered { version: row.number("version")?, body: row.get::<&str>("body")?.into() })
+        };
+        row.as_ref().map(read).transpose().map_err(|error| at(error, &format!("agent {agent}, session {session}")))
+    }
+
+    async fn save(&self, agent: &AgentName, session: &str, over: u64, body: &str) -> Result<u64, Error> {
+        let key = (agent.as_str().to_owned(), session.to_owned());
+        let save = Save { key, over: count(over), body: body.to_owned(), at: moment(Utc::now()) };
+        self.write(save).await?.ok_or_else(|| {
+            Error::Conflict(format!("agent {agent}, session {session}: another version than {over} is there"))
+        })
+    }
+}
+
+/// One memory, ready for the writer.
+struct Save {
+    key: (String, String),
+    over: i64,
+    body: String,
+    at: DateTime<Utc>,
+}
+
+impl Save {
+    fn statement(text: &'static str, batch: &[&Self], places: &[usize]) -> Statement {
+        sqlx::query(text)
+            .bind(column(batch, places, |save| save.key.0.clone()))
+            .bind(column(batch, places, |save| save.key.1.clone()))
+            .bind(column(batch, places, |save| save.over))
+            .bind(column(batch, places, |save| save.body.clone()))
+            .bind(column(batch, places, |save| save.at))
+    }
+}
+
+#[async_trait]
+impl Operation<Session> for Save {
+    /// The new version; `None` when it was made from another one than is there.
+    type Reply = Option<u64>;
+
+    async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<Self::Reply>, postgres::Error> {
+        let mut answers = vec![None; batch.len()];
+        for round in rounds(batch, |save| save.key.clone()) {
+            let (firsts, nexts): (Vec<usize>, Vec<usize>) = round.iter().partition(|place| batch[**place].over == 0);
+            let mut saved = Vec::new();
+            for (statement, places) in [(FIRST, firsts), (NEXT, nexts)] {
+                if !places.is_empty() {
+                    saved.extend(session.returning(Self::statement(statement, batch, &places)).await?);
+                }
+            }
+            let mut saved: HashMap<(String, String), u64> =
+                saved.iter().map(version).collect::<Result<_, Error>>().map_err(|error| broken(&error))?;
+            for place in round {
+                answers[place] = saved.remove(&batch[place].key);
+            }
+        }
+        Ok(answers)
+    }
+}
+
+fn version(row: &PgRow) -> Result<((String, String), u64), Error> {
+    let row = Stored::new(row, "agent_states");
+    Ok(((row.get("agent_id")?, row.get("session")?), row.number("version")?))
+}

@@ -1,0 +1,250 @@
+//! The narrow rows of PostgreSQL's store: who works on a step, under which epoch, and how it ends.
+//!
+//! Claiming and completing are compare-and-set on the epoch, for all rows of a batch in one statement; what a
+//! statement does not return was somebody else's. Called through [`Steps`].
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
+
+use super::rows::{
+    Stored, at, broken, column, count, ids, json, moment, rounds, status_of, stored_outcome, task_place,
+};
+use super::{Store, tasks};
+use crate::domain::chat::Usage;
+use crate::domain::ids::{StepId, TaskId};
+use crate::domain::journal::FORMAT_VERSION;
+use crate::domain::step::{Epoch, Incarnation};
+use crate::group_commit::Operation;
+use crate::postgres;
+use crate::postgres::writer::{Session, Statement};
+use crate::store::{Claim, Completion, Error, Orphan, Steps};
+
+const ORPHANS: &str = "\
+    select t.seq as place, t.id, t.agent_id, t.spec_digest, s.id as step_id, s.run_no, s.step_no, s.status, s.owner, \
+           s.epoch, s.attempts, s.claims \
+    from steps s join tasks t on t.id = s.task_id \
+    where s.status = 'running' and s.owner < $1 and t.seq > $2 \
+    order by t.seq limit $3";
+
+/// Waits for writes under the old epoch, so that the journal that is looked at next is the whole one.
+const LOCK: &str = "select id from steps where id = any($1) order by id for no key update";
+
+/// A journal that grew since the last claim is progress: the count of claims begins again.
+const CLAIM: &str = "\
+    update steps s set epoch = s.epoch + 1, owner = c.owner, claimed_seq = c.grown, \
+                       claims = case when c.grown > s.claimed_seq then 1 else s.claims + 1 end \
+    from (select n.id, n.seen, n.owner, \
+                 (select coalesce(max(seq) + 1, 0) from journal where step_id = n.id) as grown \
+          from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as n (id, seen, owner)) c \
+    where s.id = c.id and s.epoch = c.seen and s.status = 'running' \
+    returning s.id, s.task_id, s.epoch";
+
+/// The last entry has a place of its own after all others; else an append of a lost actor has come in between.
+const COMPLETE_STEPS: &str = "\
+    update steps s set status = c.status \
+    from unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[]) as c (id, epoch, status, seq) \
+    where s.id = c.id and s.epoch = c.epoch and s.status = 'running' \
+      and not exists (select 1 from journal j where j.step_id = c.id and j.seq >= c.seq) \
+    returning s.id";
+
+const COMPLETE_RESULTS: &str = "\
+    insert into execution_results (step_id, task_id, agent_id, execution_timestamp, status, input_tokens, \
+                                   output_tokens, cost_microusd, outcome, seq, version, kind, body) \
+    select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::text[], $6::bigint[], \
+                         $7::bigint[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], $12::text[], \
+                         $13::text[])";
+
+const COMPLETE_OUTBOX: &str = "\
+    insert into outbox (task_id, step_id) \
+    select task, step from unnest($1::uuid[], $2::uuid[]) with ordinality as n (task, step, place) order by place";
+
+/// Of these claims, the ones that hold.
+const HOLDING: &str = "\
+    select s.id from unnest($1::uuid[], $2::bigint[]) as c (id, epoch) join steps s on s.id = c.id \
+    where s.epoch = c.epoch and s.status = 'running'";
+
+#[async_trait]
+impl Steps for Store {
+    async fn orphans(&self, owner: Incarnation, after: i64, limit: usize) -> Result<Vec<Orphan>, Error> {
+        let (wanted, mut after, mut found) = (self.rows(limit), after, Vec::new());
+        loop {
+            let missing = wanted - found.len() as i64;
+            let rows = self.all(sqlx::query(ORPHANS).bind(owner.0).bind(after).bind(missing)).await?;
+            for row in &rows {
+                after = Stored::new(row, "tasks").get("place")?;
+                match orphan(row) {
+                    Ok(orphan) => found.push(orphan),
+                    Err(error) => tracing::error!(%error, "a step cannot be taken up again"),
+                }
+            }
+            // A full page of which nothing is missing, or the last one.
+            if found.len() as i64 == wanted || (rows.len() as i64) < missing {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn claim(&self, step: StepId, seen: Epoch, owner: Incarnation) -> Result<Option<Claim>, Error> {
+        self.write(Take { step, seen, owner }).await
+    }
+
+    async fn complete(&self, completion: Completion) -> Result<(), Error> {
+        self.write(Complete::new(completion)?).await?
+    }
+}
+
+fn orphan(row: &PgRow) -> Result<Orphan, Error> {
+    let stored = Stored::new(row, "tasks");
+    let task = TaskId(stored.id("id")?);
+    let read = || {
+        Ok(Orphan {
+            place: stored.get("place")?,
+            task,
+            agent: stored.agent()?,
+            spec_digest: stored.get("spec_digest")?,
+            step: tasks::step(row, task)?,
+        })
+    };
+    read().map_err(|error| at(error, &task_place(task)))
+}
+
+/// Takes a step over.
+struct Take {
+    step: StepId,
+    seen: Epoch,
+    owner: Incarnation,
+}
+
+#[async_trait]
+impl Operation<Session> for Take {
+    type Reply = Option<Claim>;
+
+    async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<Self::Reply>, postgres::Error> {
+        let mut answers = vec![None; batch.len()];
+        for round in rounds(batch, |take| take.step) {
+            let steps = column(batch, &round, |take| take.step.0);
+            session.read(sqlx::query(LOCK).bind(steps.clone())).await?;
+            let claim_all = sqlx::query(CLAIM)
+                .bind(steps)
+                .bind(column(batch, &round, |take| take.seen.0))
+                .bind(column(batch, &round, |take| take.owner.0));
+            let taken = session.returning(claim_all).await?;
+            let mut taken: HashMap<StepId, Claim> =
+                taken.iter().map(claim).collect::<Result<_, Error>>().map_err(|error| broken(&error))?;
+            for place in round {
+                answers[place] = taken.remove(&batch[place].step);
+            }
+        }
+        Ok(answers)
+    }
+}
+
+fn claim(row: &PgRow) -> Result<(StepId, Claim), Error> {
+    let row = Stored::new(row, "steps");
+    let (task, step) = (TaskId(row.id("task_id")?), StepId(row.id("id")?));
+    Ok((step, Claim { task, step, epoch: Epoch(row.get("epoch")?) }))
+}
+
+/// The end of a step, ready for the writer.
+struct Complete {
+    claim: Claim,
+    agent: String,
+    at: DateTime<Utc>,
+    status: &'static str,
+    usage: Usage,
+    outcome: Option<String>,
+    seq: u32,
+    kind: &'static str,
+    body: String,
+}
+
+impl Complete {
+    fn new(completion: Completion) -> Result<Self, Error> {
+        let Completion { claim, agent, entry, outcome, usage } = completion;
+        Ok(Self {
+            claim,
+            agent: agent.as_str().to_owned(),
+            at: moment(entry.at),
+            status: status_of(&outcome).as_str(),
+            usage,
+            outcome: stored_outcome(&outcome, &entry)?,
+            seq: entry.seq,
+            kind: entry.act.kind(),
+            body: json(&entry)?,
+        })
+    }
+
+    fn results(batch: &[&Self], ended: &[usize]) -> Statement {
+        sqlx::query(COMPLETE_RESULTS)
+            .bind(column(batch, ended, |end| end.claim.step.0))
+            .bind(column(batch, ended, |end| end.claim.task.0))
+            .bind(column(batch, ended, |end| end.agent.clone()))
+            .bind(column(batch, ended, |end| end.at))
+            .bind(column(batch, ended, |end| end.status))
+            .bind(column(batch, ended, |end| count(end.usage.input_tokens)))
+            .bind(column(batch, ended, |end| count(end.usage.output_tokens)))
+            .bind(column(batch, ended, |end| count(end.usage.cost_microusd)))
+            .bind(column(batch, ended, |end| end.outcome.clone()))
+            .bind(column(batch, ended, |end| i64::from(end.seq)))
+            .bind(vec![i64::from(FORMAT_VERSION); ended.len()])
+            .bind(column(batch, ended, |end| end.kind))
+            .bind(column(batch, ended, |end| end.body.clone()))
+    }
+}
+
+#[async_trait]
+impl Operation<Session> for Complete {
+    type Reply = Result<(), Error>;
+
+    async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<Self::Reply>, postgres::Error> {
+        let mut answers: Vec<Self::Reply> = vec![Ok(()); batch.len()];
+        for round in rounds(batch, |complete| complete.claim.step) {
+            let end_all = sqlx::query(COMPLETE_STEPS)
+                .bind(column(batch, &round, |end| end.claim.step.0))
+                .bind(column(batch, &round, |end| end.claim.epoch.0))
+                .bind(column(batch, &round, |end| end.status))
+                .bind(column(batch, &round, |end| i64::from(end.seq)));
+            let ended = ids(&session.returning(end_all).await?)?;
+            let (ended, refused): (Vec<usize>, Vec<usize>) =
+                round.into_iter().partition(|place| ended.contains(&batch[*place].claim.step.0));
+            let refused: Vec<_> =
+                refused.into_iter().map(|place| (place, batch[place].claim, batch[place].seq)).collect();
+            refuse(&refused, &mut answers, session).await?;
+            if !ended.is_empty() {
+                session.write(Self::results(batch, &ended)).await?;
+                let outbox = sqlx::query(COMPLETE_OUTBOX)
+                    .bind(column(batch, &ended, |end| end.claim.task.0))
+                    .bind(column(batch, &ended, |end| end.claim.step.0));
+                session.write(outbox).await?;
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// Answers the writes of a round that were refused: the places of a batch with their claim and their place in the
+/// journal. Where the claim holds, it was the place in the journal that was taken; else the write is fenced.
+pub(super) async fn refuse(
+    refused: &[(usize, Claim, u32)],
+    answers: &mut [Result<(), Error>],
+    session: &mut Session,
+) -> Result<(), postgres::Error> {
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let holding = sqlx::query(HOLDING)
+        .bind(refused.iter().map(|(_, claim, _)| claim.step.0).collect::<Vec<_>>())
+        .bind(refused.iter().map(|(_, claim, _)| claim.epoch.0).collect::<Vec<_>>());
+    let holding = ids(&session.read(holding).await?)?;
+    for (place, claim, seq) in refused {
+        answers[*place] = Err(if holding.contains(&claim.step.0) {
+            Error::Conflict(format!("place {seq} in the journal of step {} is taken", claim.step))
+        } else {
+            Error::Fenced(claim.step)
+        });
+    }
+    Ok(())
+}

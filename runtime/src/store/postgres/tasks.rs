@@ -1,0 +1,255 @@
+//! The inbox in PostgreSQL: accepting, and the task as people see it.
+//!
+//! A task's wide row is inserted once; how it stands is read from its step and its result. Called through
+//! [`Tasks`]; an unreadable row fails the call that asked for it by id, and is reported and left out of lists.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+
+use super::Store;
+use super::rows::{Stored, at, clean, column, ending, ending_columns, ids, json, moment, range, task_place};
+use crate::domain::chat::Usage;
+use crate::domain::event::Event;
+use crate::domain::ids::{StepId, TaskId};
+use crate::domain::journal::Act;
+use crate::domain::step::{Epoch, Incarnation, StepStatus};
+use crate::domain::task::TaskStatus;
+use crate::group_commit::Operation;
+use crate::postgres;
+use crate::postgres::writer::{Session, Statement};
+use crate::store::{Acceptance, Accepted, Claim, Error, Journal as _, Step, Task, TaskFilter, Tasks};
+
+/// Tasks that a list answers when its caller names no number.
+const LIST_DEFAULT: usize = 100;
+
+const ACCEPT_TASKS: &str = "\
+    insert into tasks (id, agent_id, execution_mode, spec_digest, step_id, event_id, topic, traceparent, priority, \
+                       created_at, event) \
+    select n.id, n.agent, n.mode, n.digest, n.step, n.event_id, n.topic, n.trace, n.priority, n.at, n.event \
+    from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[], \
+                $9::bigint[], $10::timestamptz[], $11::text[]) with ordinality \
+      as n (id, agent, mode, digest, step, event_id, topic, trace, priority, at, event, place) \
+    order by n.place \
+    on conflict (id) do nothing \
+    returning id";
+
+const ACCEPT_STEPS: &str = "\
+    insert into steps (id, task_id, run_no, step_no, status, owner, epoch, attempts, claims, claimed_seq) \
+    select n.id, n.task, 0, 0, 'running', n.owner, 1, 1, 1, 0 \
+    from unnest($1::uuid[], $2::uuid[], $3::bigint[]) as n (id, task, owner)";
+
+const EVENT: &str = "select event from tasks where id = $1";
+
+const FIND: &str = "select id from tasks where id between $1 and $2 order by id limit $3";
+
+macro_rules! task_query {
+    ($from:literal, $which:literal) => {
+        concat!(
+            "select t.seq as place, t.id, t.agent_id, t.execution_mode, t.spec_digest, t.created_at, t.event, \
+                    s.id as step_id, s.run_no, s.step_no, s.status, s.owner, s.epoch, s.attempts, s.claims, ",
+            ending_columns!(),
+            " from ",
+            $from,
+            " left join execution_results r on r.step_id = s.id where ",
+            $which
+        )
+    };
+}
+
+const TASK: &str = task_query!("tasks t join steps s on s.id = t.step_id", "t.id = $1");
+
+// One statement for each way in, so that each is served by its index: the newest tasks, an agent's, the open ones.
+const LIST: &str = task_query!(
+    "tasks t join steps s on s.id = t.step_id",
+    "$1::text is null and ($2::text is null or s.status = $2) and ($3::timestamptz is null or t.created_at >= $3) \
+     and t.seq < $4 order by t.seq desc limit $5"
+);
+const LIST_OF_AGENT: &str = task_query!(
+    "tasks t join steps s on s.id = t.step_id",
+    "t.agent_id = $1::text and ($2::text is null or s.status = $2) \
+     and ($3::timestamptz is null or t.created_at >= $3) and t.seq < $4 order by t.seq desc limit $5"
+);
+const LIST_OPEN: &str = task_query!(
+    "steps s join tasks t on t.id = s.task_id",
+    "($1::text is null or t.agent_id = $1) and s.status in ('running', 'waiting') and s.status = $2::text \
+     and ($3::timestamptz is null or t.created_at >= $3) and t.seq < $4 order by t.seq desc limit $5"
+);
+
+#[async_trait]
+impl Tasks for Store {
+    async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, Error> {
+        self.write(Accept::new(acceptance)?).await
+    }
+
+    async fn task(&self, id: TaskId) -> Result<Option<Task>, Error> {
+        let row = self.one(sqlx::query(TASK).bind(id.0)).await?;
+        let Some(row) = row else { return Ok(None) };
+        let mut task = task(&row)?;
+        if task.outcome.is_none() {
+            task.usage = self.used_so_far(&task.steps).await?;
+        }
+        Ok(Some(task))
+    }
+
+    async fn event(&self, id: TaskId) -> Result<Option<Event>, Error> {
+        let row = self.one(sqlx::query(EVENT).bind(id.0)).await?;
+        let event = |row: &PgRow| Stored::new(row, "tasks").document("event");
+        row.as_ref().map(event).transpose().map_err(|error| at(error, &task_place(id)))
+    }
+
+    async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<Task>, Error> {
+        let statement = match (filter.status, &filter.agent) {
+            // Not accepted yet: these are on the bus.
+            (Some(TaskStatus::Received), _) => return Ok(Vec::new()),
+            (Some(TaskStatus::Running | TaskStatus::Waiting), _) => LIST_OPEN,
+            (_, Some(_)) => LIST_OF_AGENT,
+            (_, None) => LIST,
+        };
+        let limit = if filter.limit == 0 { LIST_DEFAULT } else { filter.limit };
+        let statement = sqlx::query(statement)
+            .bind(filter.agent.as_ref().map(|agent| agent.as_str().to_owned()))
+            .bind(filter.status.map(TaskStatus::as_str))
+            .bind(filter.since)
+            .bind(filter.before.unwrap_or(i64::MAX))
+            .bind(self.rows(limit));
+        let rows = self.all(statement).await?;
+        let readable = |row| task(row).inspect_err(|error| tracing::error!(%error, "a task is left out of the list"));
+        Ok(rows.iter().filter_map(|row| readable(row).ok()).collect())
+    }
+
+    async fn find(&self, prefix: &str, limit: usize) -> Result<Vec<TaskId>, Error> {
+        let Some((from, to)) = range(prefix) else { return Ok(Vec::new()) };
+        let rows = self.all(sqlx::query(FIND).bind(from).bind(to).bind(self.rows(limit))).await?;
+        rows.iter().map(|row| Stored::new(row, "tasks").id("id").map(TaskId)).collect()
+    }
+}
+
+impl Store {
+    /// What the journaled model calls of open steps used.
+    async fn used_so_far(&self, steps: &[Step]) -> Result<Usage, Error> {
+        let mut usage = Usage::default();
+        for step in steps {
+            for entry in self.entries(step.id).await? {
+                if let Act::ModelResult { completion } = entry.act {
+                    usage.add(completion.usage);
+                }
+            }
+        }
+        Ok(usage)
+    }
+}
+
+/// One acceptance, ready for the writer.
+struct Accept {
+    claim: Claim,
+    acceptance: Acceptance,
+    at: DateTime<Utc>,
+    event: String,
+}
+
+impl Accept {
+    fn new(acceptance: Acceptance) -> Result<Self, Error> {
+        let task = TaskId::derive(&acceptance.event.id, acceptance.agent.as_str());
+        let claim = Claim { task, step: task.run(0).step(0), epoch: Epoch(1) };
+        let event = json(&*acceptance.event)?;
+        Ok(Self { claim, acceptance, at: moment(Utc::now()), event })
+    }
+
+    fn tasks(batch: &[&Self], places: &[usize]) -> Statement {
+        sqlx::query(ACCEPT_TASKS)
+            .bind(column(batch, places, |new| new.claim.task.0))
+            .bind(column(batch, places, |new| new.acceptance.agent.as_str().to_owned()))
+            .bind(column(batch, places, |new| new.acceptance.mode.as_str()))
+            .bind(column(batch, places, |new| new.acceptance.spec_digest.to_string()))
+            .bind(column(batch, places, |new| new.claim.step.0))
+            .bind(column(batch, places, |new| clean(&new.acceptance.event.id)))
+            .bind(column(batch, places, |new| new.acceptance.event.topic.as_str().to_owned()))
+            .bind(column(batch, places, |new| new.acceptance.event.traceparent.as_str().to_owned()))
+            .bind(column(batch, places, |new| i64::from(u8::from(new.acceptance.event.priority))))
+            .bind(column(batch, places, |new| new.at))
+            .bind(column(batch, places, |new| new.event.clone()))
+    }
+
+    fn steps(batch: &[&Self], places: &[usize]) -> Statement {
+        sqlx::query(ACCEPT_STEPS)
+            .bind(column(batch, places, |new| new.claim.step.0))
+            .bind(column(batch, places, |new| new.claim.task.0))
+            .bind(column(batch, places, |new| new.acceptance.owner.0))
+    }
+}
+
+#[async_trait]
+impl Operation<Session> for Accept {
+    type Reply = Accepted;
+
+    async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<Accepted>, postgres::Error> {
+        let mut answers: Vec<Accepted> = batch.iter().map(|accept| Accepted::Duplicate(accept.claim.task)).collect();
+        // Within a batch the first of several with one id is the one; the unique id decides about all before it.
+        let mut firsts: HashMap<Uuid, usize> = HashMap::with_capacity(batch.len());
+        for (place, accept) in batch.iter().enumerate() {
+            firsts.entry(accept.claim.task.0).or_insert(place);
+        }
+        let mut places: Vec<usize> = firsts.into_values().collect();
+        places.sort_unstable();
+        let new = ids(&session.returning(Self::tasks(batch, &places)).await?)?;
+        places.retain(|place| new.contains(&batch[*place].claim.task.0));
+        if !places.is_empty() {
+            session.write(Self::steps(batch, &places)).await?;
+        }
+        for place in places {
+            answers[place] = Accepted::New(batch[place].claim);
+        }
+        Ok(answers)
+    }
+}
+
+fn task(row: &PgRow) -> Result<Task, Error> {
+    let stored = Stored::new(row, "tasks");
+    let id = TaskId(stored.id("id")?);
+    let read = || {
+        let event: Event = stored.document("event")?;
+        let step = step(row, id)?;
+        let ending = ending(row, step.id)?;
+        let input = event.input();
+        Ok(Task {
+            id,
+            place: stored.get("place")?,
+            agent: stored.agent()?,
+            execution_mode: stored.mode()?,
+            status: step.status.task(),
+            event_id: event.id,
+            topic: event.topic.as_str().to_owned(),
+            input,
+            traceparent: event.traceparent,
+            priority: event.priority,
+            spec_digest: stored.get("spec_digest")?,
+            created_at: stored.time("created_at")?,
+            ended_at: ending.as_ref().map(|ending| ending.at),
+            usage: ending.as_ref().map(|ending| ending.usage).unwrap_or_default(),
+            outcome: ending.map(|ending| ending.outcome),
+            steps: vec![step],
+        })
+    };
+    read().map_err(|error| at(error, &task_place(id)))
+}
+
+/// Reads the columns of `steps`, its id under the name `step_id`.
+pub(super) fn step(row: &PgRow, task: TaskId) -> Result<Step, Error> {
+    let row = Stored::new(row, "steps");
+    let run_no = row.number("run_no")?;
+    Ok(Step {
+        id: StepId(row.id("step_id")?),
+        run: task.run(run_no),
+        run_no,
+        step_no: row.number("step_no")?,
+        status: row.word("status", StepStatus::from_stored)?,
+        owner: Incarnation(row.get("owner")?),
+        epoch: Epoch(row.get("epoch")?),
+        attempts: row.number("attempts")?,
+        claims: row.number("claims")?,
+    })
+}

@@ -1,0 +1,115 @@
+//! The store against a real PostgreSQL: everything that every store does, and what only a server can do to one.
+//!
+//! One server of our own for all cases, a fresh database for each; a line a case. An argument picks the cases whose
+//! names contain it. Without PostgreSQL it says `skipped`, and fails when `CI` is set: there nothing may be passed over.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test: what fails here fails it, and it prints its own list"
+)]
+
+#[path = "postgres/proxy.rs"]
+mod proxy;
+#[path = "postgres/server.rs"]
+mod server;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use troupe_runtime::postgres::{Database, Options};
+use troupe_runtime::store::conformance::{Harness, cases};
+use troupe_runtime::store::{Stores, cache, postgres};
+use troupe_tests::postgres::Postgres;
+
+/// A database of one case; opening it again finds what was written.
+struct Storage {
+    url: String,
+    cached: bool,
+}
+
+#[async_trait]
+impl Harness for Storage {
+    async fn open(&mut self) -> Result<Stores, String> {
+        let database = Database::open(&self.url.as_str().into(), &Options::default()).await;
+        let stores = postgres::stores(database.map_err(|error| error.to_string())?, postgres::Options::default());
+        Ok(if self.cached { cache::cached(stores, &cache::Options::default()) } else { stores })
+    }
+}
+
+/// The list as it is worked off.
+struct List {
+    wanted: Option<String>,
+    databases: usize,
+    ran: usize,
+    failed: Vec<String>,
+}
+
+impl List {
+    fn wants(&self, name: &str) -> bool {
+        self.wanted.as_ref().is_none_or(|wanted| name.contains(wanted))
+    }
+
+    /// A new database.
+    async fn database(&mut self, postgres: &Postgres) -> String {
+        self.databases += 1;
+        postgres.create(&format!("case_{}", self.databases)).await
+    }
+
+    fn ended(&mut self, name: &str, begun: Instant, result: Result<(), String>) {
+        self.ran += 1;
+        let took = begun.elapsed().as_millis();
+        match result {
+            Ok(()) => println!("ok      {took:>5} ms  {name}"),
+            Err(what) => {
+                println!("FAILED  {took:>5} ms  {name}: {what}");
+                self.failed.push(name.to_owned());
+            }
+        }
+    }
+
+    async fn conformance(&mut self, postgres: &Postgres, cached: bool) {
+        for case in cases() {
+            let name = if cached { format!("behind the cache: {}", case.name) } else { case.name.to_owned() };
+            if self.wants(&name) {
+                let begun = Instant::now();
+                let mut storage = Storage { url: self.database(postgres).await, cached };
+                let result = case.run(&mut storage).await;
+                postgres.remove(&format!("case_{}", self.databases)).await;
+                self.ended(&name, begun, result);
+            }
+        }
+    }
+
+    async fn server(&mut self, postgres: &mut Postgres) {
+        for (name, run) in server::CASES {
+            if self.wants(name) {
+                let begun = Instant::now();
+                let url = self.database(postgres).await;
+                let result = run(postgres, url).await;
+                self.ended(name, begun, result);
+            }
+        }
+    }
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    let begun = Instant::now();
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let Some(mut postgres) = Postgres::start().await else {
+        println!("skipped: PostgreSQL is not installed (apt-get install postgresql)");
+        return if std::env::var_os("CI").is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    };
+    let mut list = List { wanted, databases: 0, ran: 0, failed: Vec::new() };
+    // First, for a crashed server reads through all databases there are before it answers again.
+    list.server(&mut postgres).await;
+    list.conformance(&postgres, false).await;
+    list.conformance(&postgres, true).await;
+    let List { ran, failed, .. } = list;
+    println!("{ran} cases in {:.1} s, {} failed", begun.elapsed().as_secs_f64(), failed.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

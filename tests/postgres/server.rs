@@ -1,0 +1,211 @@
+//! What only a server can do to a store: crash, lose a line, be shared by two nodes, be newer than the binary.
+//!
+//! Each case gets the server and an empty database, and answers what did not hold as text.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::future::{LocalBoxFuture, join_all};
+use serde_json::json;
+use sqlx::{Connection as _, PgConnection};
+use troupe_runtime::domain::agent::ExecutionMode;
+use troupe_runtime::domain::chat::Usage;
+use troupe_runtime::domain::event::Event;
+use troupe_runtime::domain::journal::{Act, Entry};
+use troupe_runtime::domain::outcome::Outcome;
+use troupe_runtime::domain::step::Incarnation;
+use troupe_runtime::postgres::{Database, Error, Options};
+use troupe_runtime::store::{self, Acceptance, Accepted, Append, Claim, Completion, Stores, postgres};
+use troupe_tests::postgres::Postgres;
+use troupe_tests::wait::{PATIENCE, until};
+
+use super::proxy::{Cut, Proxy};
+
+type Run = fn(&mut Postgres, String) -> LocalBoxFuture<'_, Result<(), String>>;
+
+pub(crate) const CASES: [(&str, Run); 7] = [
+    ("two nodes migrate at once", |_, url| Box::pin(two_migrate(url))),
+    ("a database from the future is refused", |_, url| Box::pin(newer(url))),
+    ("a task of one step and one turn costs six rows", |_, url| Box::pin(rows(url))),
+    ("a claim by another node sees every entry before it", |_, url| Box::pin(claims(url))),
+    ("a commit that the server did not hear leaves nothing", |server, url| Box::pin(cut(server, url, Cut::Before))),
+    ("a commit whose answer is lost is found again", |server, url| Box::pin(cut(server, url, Cut::After))),
+    ("a server that crashes under writers loses and doubles nothing", |server, url| Box::pin(crash(server, url))),
+];
+
+async fn two_migrate(url: String) -> Result<(), String> {
+    let options = Options::default();
+    let opened = join_all((0..4).map(|_| async { Database::open(&url.as_str().into(), &options).await })).await;
+    for database in opened {
+        database.map_err(|error| error.to_string())?.close().await;
+    }
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let number: i64 =
+        sqlx::query_scalar("select count(*) from _sqlx_migrations").fetch_one(&mut connection).await.unwrap();
+    ensure(number == 2, format!("{number} migrations ran"))
+}
+
+async fn newer(url: String) -> Result<(), String> {
+    open(&url).await.0.close().await;
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    sqlx::query("insert into _sqlx_migrations values (999, 'later', now(), true, '', 1)")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let refused = Database::open(&url.as_str().into(), &Options::default()).await.err();
+    let clear = matches!(&refused, Some(Error::Newer { number: 999, .. }));
+    ensure(clear, format!("{:?}", refused.map(|error| error.to_string())))
+}
+
+async fn rows(url: String) -> Result<(), String> {
+    let (database, stores) = open(&url).await;
+    let mut counts = Vec::new();
+    let mut before = 0;
+    let mut count = || {
+        let now = database.writer().written().rows;
+        counts.push(now - std::mem::replace(&mut before, now));
+    };
+    let claim = accept(&stores).await;
+    count();
+    let completion = Completion {
+        claim,
+        agent: "writer".parse().unwrap(),
+        entry: entry(0),
+        outcome: Outcome::Succeeded { output: "done".into() },
+        usage: Usage::default(),
+    };
+    stores.steps.complete(completion).await.unwrap();
+    count();
+    let told = stores.outbox.pending(10).await.unwrap();
+    stores.outbox.told(told.iter().map(|told| told.seq).collect()).await.unwrap();
+    count();
+    ensure(counts == [2, 3, 1], format!("accept, complete, told: {counts:?}"))
+}
+
+/// One node appends as fast as it can while another one claims: what the claimer reads is all that there will be.
+async fn claims(url: String) -> Result<(), String> {
+    let ((_, one), (_, two)) = (open(&url).await, open(&url).await);
+    for _ in 0..20 {
+        let claim = accept(&one).await;
+        let appended = AtomicUsize::new(0);
+        let appends = async {
+            for seq in 0.. {
+                match one.journal.append(append(claim, seq)).await {
+                    Ok(()) => appended.fetch_add(1, Ordering::SeqCst),
+                    Err(store::Error::Fenced(_)) => return,
+                    Err(error) => panic!("{error}"),
+                };
+            }
+        };
+        let claims = async {
+            until("entries", PATIENCE, async || (appended.load(Ordering::SeqCst) > 3).then_some(())).await;
+            two.steps.claim(claim.step, claim.epoch, Incarnation(2)).await.unwrap().unwrap();
+            two.journal.entries(claim.step).await.unwrap().len()
+        };
+        let ((), seen) = tokio::join!(appends, claims);
+        let (answered, there) = (appended.load(Ordering::SeqCst), two.journal.entries(claim.step).await.unwrap().len());
+        ensure(seen == there && answered == there, format!("seen {seen}, there {there}, answered {answered}"))?;
+    }
+    Ok(())
+}
+
+async fn cut(server: &Postgres, url: String, cut: Cut) -> Result<(), String> {
+    let proxy = Proxy::start(server.port()).await;
+    let (_, direct) = open(&url).await;
+    let through = url.replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.port));
+    let (_, stores) = open(&through).await;
+    for _ in 0..10 {
+        let claim = accept(&direct).await;
+        proxy.arm(cut);
+        let result = stores.journal.append(append(claim, 0)).await;
+        ensure(!proxy.armed(), "the line was not cut")?;
+        let there = direct.journal.entries(claim.step).await.unwrap().len();
+        if cut == Cut::After {
+            ensure(result.is_ok() && there == 1, format!("{result:?}, {there} there"))?;
+        } else {
+            let refused = matches!(result, Err(store::Error::Unavailable(_))) && there == 0;
+            ensure(refused, format!("{result:?}, {there} there"))?;
+            // It said that nothing is there, so the same may be asked again.
+            stores.journal.append(append(claim, 0)).await.map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+async fn crash(server: &mut Postgres, url: String) -> Result<(), String> {
+    let (_, stores) = open(&url).await;
+    let mut claims = Vec::new();
+    for _ in 0..32 {
+        claims.push(accept(&stores).await);
+    }
+    let (answered, refused) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let writers = claims.iter().map(|claim| write(stores.clone(), *claim, answered.clone(), refused.clone()));
+    let writers: Vec<_> = writers.map(tokio::spawn).collect();
+    for share in [200, 600, 1_000] {
+        until("appends", PATIENCE, async || (answered.load(Ordering::SeqCst) > share).then_some(())).await;
+        server.crash();
+        server.resume().await;
+    }
+    for writer in writers {
+        writer.await.map_err(|error| error.to_string())?;
+    }
+    for claim in &claims {
+        let entries = stores.journal.entries(claim.step).await.unwrap();
+        ensure(entries.len() == 60, format!("step {}: {} entries of 60", claim.step, entries.len()))?;
+    }
+    ensure(refused.load(Ordering::SeqCst) > 0, "no crash was noticed")
+}
+
+/// Sixty entries, each asked for until it is taken. What is refused is certainly not there: asked again, it is new, and
+/// no conflict.
+async fn write(stores: Stores, claim: Claim, answered: Arc<AtomicUsize>, refused: Arc<AtomicUsize>) {
+    for seq in 0..60 {
+        loop {
+            match stores.journal.append(append(claim, seq)).await {
+                Ok(()) => break,
+                Err(store::Error::Unavailable(_)) => refused.fetch_add(1, Ordering::SeqCst),
+                Err(error) => panic!("step {}, entry {seq}: {error}", claim.step),
+            };
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        answered.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+async fn open(url: &str) -> (Database, Stores) {
+    let database = Database::open(&url.into(), &Options::default()).await.expect("the database opens");
+    (database.clone(), postgres::stores(database, postgres::Options::default()))
+}
+
+async fn accept(stores: &Stores) -> Claim {
+    let acceptance = Acceptance {
+        agent: "writer".parse().unwrap(),
+        mode: ExecutionMode::Autonomous,
+        spec_digest: "d".into(),
+        event: Arc::new(Event::new("agent.task.writer".parse().unwrap(), "/test", json!({"text": "hi"}))),
+        owner: Incarnation(1),
+    };
+    match stores.tasks.accept(acceptance).await {
+        Ok(Accepted::New(claim)) => claim,
+        other => panic!("not accepted: {other:?}"),
+    }
+}
+
+fn entry(seq: u32) -> Entry {
+    let act = json!({"kind": "model_result", "completion": {
+        "text": "done", "finish": "stop", "provider": "p", "model": "m",
+        "usage": {"input_tokens": 1, "output_tokens": 1},
+    }});
+    let act: Act = serde_json::from_value(act).unwrap();
+    let at = std::time::SystemTime::now().into();
+    Entry { seq, attempt: 1, at, act }
+}
+
+fn append(claim: Claim, seq: u32) -> Append {
+    Append { claim, entry: entry(seq), attempts: None, status: None }
+}
+
+fn ensure(holds: bool, what: impl Into<String>) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what.into()) }
+}
