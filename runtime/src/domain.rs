@@ -1,4 +1,7 @@
-//! The words of the domain and the rules between them, pure: serde and std, no clock, no I/O, no actor.
+//! The words of the domain and the rules between them, pure: no I/O, no actor, no library of a runtime.
+//!
+//! Only what makes something new reads the clock or draws a number (a fresh event, a fresh trace); what a run does next
+//! ([`run`]) is a function of its journal alone.
 //!
 //! Everything that recovery, the console and the wire agree on is spelled here once.
 
