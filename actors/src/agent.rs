@@ -2,8 +2,9 @@
 //!
 //! Started and restarted by its pool, messaged by the pool only. Owns the step actors that are its children; each is one
 //! step. A step actor that falls charges the *step's attempts*: its successor records the failed attempt before it does
-//! anything else (a person is asked first where a call is in doubt). A fall of the agent actor itself charges its *restart budget*: ractor cuts its steps off, the pool
-//! starts it again and hands it the same work, and the steps go on from their journals with no attempt charged.
+//! anything else (a person is asked first where a call is in doubt). A fall of the agent actor itself charges its
+//! *restart budget*: ractor cuts its steps off, the pool starts it again and hands it the same work, and the steps go on
+//! from their journals with no attempt charged.
 
 use std::collections::HashMap;
 use std::sync::Arc;
