@@ -11,8 +11,6 @@
     reason = "a test: what fails here fails it, and it prints its own list"
 )]
 
-#[path = "postgres/proxy.rs"]
-mod proxy;
 #[path = "postgres/server.rs"]
 mod server;
 

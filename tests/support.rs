@@ -7,6 +7,7 @@
 //! | [`admin`] | the admin API, with plain HTTP, as a stranger would use it |
 //! | [`model`] | a server that speaks chat completions, counts every call and never gives a number twice |
 //! | [`postgres`] | a PostgreSQL of the test's own, when it is installed |
+//! | [`proxy`] | a line to a server that is cut, delayed, held, half-open, slow or refused on demand |
 //! | [`slack`] | Slack's side: signed requests out, replies in |
 //! | [`wait`] | waiting for a condition, never for a time |
 //!
@@ -24,6 +25,8 @@ pub mod node;
 pub mod ports;
 #[path = "support/postgres.rs"]
 pub mod postgres;
+#[path = "support/proxy.rs"]
+pub mod proxy;
 #[path = "support/seed.rs"]
 pub mod seed;
 #[path = "support/slack.rs"]

@@ -17,10 +17,9 @@ use troupe_runtime::domain::outcome::Outcome;
 use troupe_runtime::domain::step::Incarnation;
 use troupe_runtime::postgres::{Database, Error, Options};
 use troupe_runtime::store::{self, Acceptance, Accepted, Append, Claim, Completion, Stores, postgres};
-use troupe_tests::postgres::Postgres;
+use troupe_tests::postgres::{COMMIT, Postgres};
+use troupe_tests::proxy::{Cut, Proxy, Way};
 use troupe_tests::wait::{PATIENCE, until};
-
-use super::proxy::{Cut, Proxy};
 
 type Run = fn(&mut Postgres, String) -> LocalBoxFuture<'_, Result<(), String>>;
 
@@ -29,8 +28,8 @@ pub(crate) const CASES: [(&str, Run); 7] = [
     ("a database from the future is refused", |_, url| Box::pin(newer(url))),
     ("a task of one step and one turn costs six rows", |_, url| Box::pin(rows(url))),
     ("a claim by another node sees every entry before it", |_, url| Box::pin(claims(url))),
-    ("a commit that the server did not hear leaves nothing", |server, url| Box::pin(cut(server, url, Cut::Before))),
-    ("a commit whose answer is lost is found again", |server, url| Box::pin(cut(server, url, Cut::After))),
+    ("a commit that the server did not hear leaves nothing", |server, url| Box::pin(cut(server, url, Cut::Unheard))),
+    ("a commit whose answer is lost is found again", |server, url| Box::pin(cut(server, url, Cut::Unanswered))),
     ("a server that crashes under writers loses and doubles nothing", |server, url| Box::pin(crash(server, url))),
 ];
 
@@ -110,18 +109,18 @@ async fn claims(url: String) -> Result<(), String> {
     Ok(())
 }
 
-async fn cut(server: &Postgres, url: String, cut: Cut) -> Result<(), String> {
+async fn cut(server: &Postgres, url: String, cut: fn(Way, Vec<u8>) -> Cut) -> Result<(), String> {
     let proxy = Proxy::start(server.port()).await;
     let (_, direct) = open(&url).await;
-    let through = url.replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.port));
-    let (_, stores) = open(&through).await;
+    let (_, stores) = open(&server.through(&proxy, &url)).await;
+    let commit = cut(Way::ToServer, COMMIT.to_vec());
     for _ in 0..10 {
         let claim = accept(&direct).await;
-        proxy.arm(cut);
+        proxy.arm(commit.clone());
         let result = stores.journal.append(append(claim, 0)).await;
         ensure(!proxy.armed(), "the line was not cut")?;
         let there = direct.journal.entries(claim.step).await.unwrap().len();
-        if cut == Cut::After {
+        if matches!(commit, Cut::Unanswered(..)) {
             ensure(result.is_ok() && there == 1, format!("{result:?}, {there} there"))?;
         } else {
             let refused = matches!(result, Err(store::Error::Unavailable(_))) && there == 0;

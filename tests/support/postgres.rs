@@ -16,10 +16,14 @@ use tempfile::TempDir;
 
 use crate::node::Owned;
 use crate::ports::free_port;
+use crate::proxy::Proxy;
 use crate::wait::until;
 
 /// Who owns the databases.
 const USER: &str = "troupe";
+/// A simple query "commit" as it goes to the server, where a [`proxy`](crate::proxy) may cut: type, length with itself,
+/// text, NUL.
+pub const COMMIT: &[u8] = b"Q\x00\x00\x00\x0bcommit\x00";
 /// How long the server may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -116,6 +120,12 @@ impl Postgres {
     #[must_use]
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{USER}@127.0.0.1:{}/{database}?sslmode=disable", self.port)
+    }
+
+    /// The same database, by the port of a proxy.
+    #[must_use]
+    pub fn through(&self, proxy: &Proxy, url: &str) -> String {
+        url.replace(&format!(":{}/", self.port), &format!(":{}/", proxy.port()))
     }
 
     /// The server's port.
