@@ -13,6 +13,8 @@
 
 #[path = "postgres/server.rs"]
 mod server;
+#[path = "postgres/tls.rs"]
+mod tls;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -20,7 +22,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use troupe_runtime::postgres::{Database, Options};
 use troupe_runtime::store::conformance::{Harness, cases};
-use troupe_runtime::store::{Stores, cache, postgres};
+use troupe_runtime::store::{self, Stores, cache, postgres};
 use troupe_tests::postgres::Postgres;
 
 /// A database of one case; opening it again finds what was written.
@@ -33,7 +35,7 @@ struct Storage {
 impl Harness for Storage {
     async fn open(&mut self) -> Result<Stores, String> {
         let database = Database::open(&self.url.as_str().into(), &Options::default()).await;
-        let stores = postgres::stores(database.map_err(|error| error.to_string())?, postgres::Options::default());
+        let stores = postgres::stores(database.map_err(|error| error.to_string())?, store::Options::default());
         Ok(if self.cached { cache::cached(stores, &cache::Options::default()) } else { stores })
     }
 }
@@ -83,7 +85,7 @@ impl List {
     }
 
     async fn server(&mut self, postgres: &mut Postgres) {
-        for (name, run) in server::CASES {
+        for (name, run) in server::CASES.into_iter().chain(tls::CASES) {
             if self.wants(name) {
                 let begun = Instant::now();
                 let url = self.database(postgres).await;

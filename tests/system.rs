@@ -13,6 +13,8 @@ mod asking;
 mod check;
 #[path = "system/crash.rs"]
 mod crash;
+#[path = "system/database.rs"]
+mod database;
 #[path = "system/demo.rs"]
 mod demo;
 #[path = "system/disk.rs"]

@@ -17,6 +17,7 @@ pub mod check;
 pub mod dlq;
 pub mod doctor;
 pub mod exit;
+pub mod migrate;
 pub mod printer;
 pub mod reach;
 pub mod runs;
@@ -32,6 +33,8 @@ use std::io;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use troupe_runtime::config::{Problems, agent_schema, node_schema};
+use troupe_runtime::fault::Faulty as _;
+use troupe_runtime::ports;
 
 use self::exit::Exit;
 use self::printer::{Format, Printer};
@@ -85,6 +88,8 @@ enum Command {
     Up(up::UpArgs),
     /// See the whole thing work in ten seconds: an agent is killed in the middle of its task and finishes it
     Demo(demo::DemoArgs),
+    /// Bring the tables of the state up to date, as a start does
+    Migrate,
     /// Check agent specs and the node's configuration, all problems at once
     Check(check::CheckArgs),
     /// Print the JSON Schema that editors complete with
@@ -142,6 +147,9 @@ pub enum Error {
     /// The configuration is wrong.
     #[error("{0}")]
     Config(#[from] Problems),
+    /// The state cannot be opened.
+    #[error(transparent)]
+    Ports(#[from] ports::Error),
     /// Nobody reads what is written, or it cannot be written.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
@@ -164,7 +172,9 @@ impl Error {
             Self::Client(client::Error::TimedOut { .. }) => Exit::TimedOut,
             Self::Client(client::Error::Refused(problem)) => Exit::of_status(problem.status),
             Self::Demo(error) => error.exit(),
-            Self::Start(_) | Self::Config(_) => Exit::Config,
+            // Away now, and perhaps back in a minute: nothing is wrong with the configuration.
+            Self::Start(StartError::Ports(error)) | Self::Ports(error) if error.fault().is_transient() => Exit::Error,
+            Self::Start(_) | Self::Config(_) | Self::Ports(_) => Exit::Config,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
             Self::Client(_) | Self::Output(_) => Exit::Error,
             Self::Said { exit, .. } => *exit,
@@ -195,6 +205,7 @@ async fn perform(cli: Cli, printer: &mut Printer) -> Result<Exit, Error> {
             Ok(()) => Ok(Exit::Ok),
             Err(error) => Err(Error::Demo(Box::new(error))),
         },
+        Command::Migrate => migrate::run(&global, printer).await,
         Command::Check(args) => check::run(&args, printer),
         Command::Schema { of } => {
             let schema = match of {

@@ -47,7 +47,7 @@ async fn house() -> House {
     let dir = tempfile::tempdir().unwrap();
     let database = Database::open(dir.path(), &sqlite::Options::default()).await.unwrap();
     let bus = EmbeddedBus::open(database.clone(), bus::Options::default()).await.unwrap();
-    let stores = store::sqlite::stores(database, store::sqlite::Options::default());
+    let stores = store::sqlite::stores(database, store::Options::default());
     let agent: AgentName = "echo".parse().unwrap();
     let bindings = ["slack.events.#"].map(|pattern| pattern.parse().unwrap()).to_vec();
     let inbox = QueueSpec { name: inbox_queue(&agent), bindings, single_active_consumer: false };

@@ -12,8 +12,8 @@
 //! fails. A writer that is gone answers [`Session::closed`].
 
 use std::any::{Any, TypeId, type_name};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
@@ -64,13 +64,17 @@ pub struct Batch<S: Session> {
     groups: Vec<Box<dyn Group<S>>>,
 }
 
-/// What a writer has done since it started.
-#[derive(Debug, Default)]
+/// What a writer has done since it started, and who hears of each transaction.
+#[derive(Default)]
 struct Counts {
     transactions: AtomicU64,
     operations: AtomicU64,
     rows: AtomicU64,
+    on_commit: OnceLock<OnCommit>,
 }
+
+/// Told the number of operations of every committed transaction; must be quick.
+type OnCommit = Box<dyn Fn(usize) + Send + Sync>;
 
 /// A reading of a writer's counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -136,6 +140,11 @@ impl<S: Session> Queue<S> {
         }
     }
 
+    /// Has `told` hear the number of operations of every transaction from now on; the first one that asks is told.
+    pub fn on_commit(&self, told: impl Fn(usize) + Send + Sync + 'static) {
+        self.counts.on_commit.set(Box::new(told)).ok();
+    }
+
     /// Operations that wait for the next transaction.
     #[must_use]
     pub fn depth(&self) -> usize {
@@ -174,6 +183,9 @@ impl<S: Session> Intake<S> {
         self.counts.transactions.fetch_add(1, Ordering::Relaxed);
         self.counts.operations.fetch_add(operations as u64, Ordering::Relaxed);
         self.counts.rows.fetch_add(rows, Ordering::Relaxed);
+        if let Some(told) = self.counts.on_commit.get() {
+            told(operations);
+        }
     }
 }
 

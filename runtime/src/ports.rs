@@ -1,5 +1,10 @@
 //! The ports of one node, opened: what actors and doors are given instead of a database, a broker or an HTTP client.
 //!
+//! ```text
+//! no DATABASE_URL   state and bus in the one file of the data folder
+//! DATABASE_URL      state on the server, the bus still in the file of the data folder
+//! ```
+//!
 //! Opened once at start from the configuration; closed last. What cannot be opened is one clear error, and nothing is
 //! half-started.
 
@@ -10,11 +15,14 @@ use crate::bus::embedded::EmbeddedBus;
 use crate::bus::{self, Bus};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::step::Incarnation;
+use crate::fault::{Fault, Faulty};
+use crate::group_commit::Written;
 use crate::model::Models;
-use crate::sqlite::{self, Database};
+use crate::secret::SecretString;
 use crate::store::{self, Stores};
 use crate::telemetry::Metrics;
 use crate::tool::Tools;
+use crate::{postgres, sqlite};
 
 /// The ports of one node.
 pub struct Ports {
@@ -32,26 +40,63 @@ pub struct Ports {
     pub metrics: Metrics,
     /// This life of the node.
     pub incarnation: Incarnation,
+    state: State,
     embedded: Embedded,
 }
 
-/// The parts that only an embedded node has, to be closed in order.
+/// Where the state is kept.
+enum State {
+    /// In the file, beside the bus.
+    File,
+    /// On a server.
+    Server(postgres::Database),
+}
+
+/// The parts in the data folder, to be closed in order.
 struct Embedded {
-    database: Database,
+    file: sqlite::Database,
     bus: Arc<EmbeddedBus>,
 }
 
-/// Limits of the embedded parts.
+/// Where the state is kept, and the limits of everything that is opened.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
+    /// The server that keeps the state; the file in the data folder when there is none.
+    pub database_url: Option<SecretString>,
     /// The file.
     pub sqlite: sqlite::Options,
+    /// The server's users.
+    pub postgres: postgres::Options,
     /// The store.
-    pub store: store::sqlite::Options,
+    pub store: store::Options,
     /// The read cache before it.
     pub cache: store::cache::Options,
     /// The queues.
     pub bus: bus::Options,
+}
+
+/// How the state is kept, for people.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct StateReport {
+    /// `sqlite` or `postgres`.
+    pub adapter: &'static str,
+    /// The file, or the server without its password.
+    pub place: String,
+    /// What the one writer has written so far.
+    pub written: Written,
+    /// Writes that wait for the next transaction.
+    pub waiting: usize,
+}
+
+/// What bringing the tables up to date came to.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Migrated {
+    /// Which database, without its password.
+    pub place: String,
+    /// The last migration before; 0 = it was empty.
+    pub from: i64,
+    /// The last migration now.
+    pub to: i64,
 }
 
 /// Why the ports could not be opened.
@@ -60,6 +105,9 @@ pub enum Error {
     /// The file.
     #[error(transparent)]
     Sqlite(#[from] sqlite::Error),
+    /// The server.
+    #[error(transparent)]
+    Postgres(#[from] postgres::Error),
     /// The bus.
     #[error(transparent)]
     Bus(#[from] bus::Error),
@@ -68,9 +116,23 @@ pub enum Error {
     Store(#[from] store::Error),
 }
 
+impl Faulty for Error {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Sqlite(error) => error.fault(),
+            Self::Postgres(error) => error.fault(),
+            Self::Bus(error) => error.fault(),
+            Self::Store(error) => error.fault(),
+        }
+    }
+}
+
 impl Ports {
-    /// Opens the embedded parts in `dir` and begins a new life of the node called `name`.
-    pub async fn embedded(
+    /// Opens what `options` name, the embedded parts in `dir`, and begins a new life of the node called `name`.
+    ///
+    /// # Errors
+    /// The first part that cannot be opened; what was opened before it is closed again.
+    pub async fn open(
         dir: &Path,
         name: &str,
         options: Options,
@@ -78,12 +140,37 @@ impl Ports {
         tools: Tools,
         metrics: Metrics,
     ) -> Result<Self, Error> {
-        let database = Database::open(dir, &options.sqlite).await?;
-        let stores = store::sqlite::stores(database.clone(), options.store);
+        let file = sqlite::Database::open(dir, &options.sqlite).await?;
+        let opened = Self::open_on(file.clone(), name, options, (models, tools, metrics)).await;
+        if opened.is_err() {
+            file.close().await;
+        }
+        opened
+    }
+
+    async fn open_on(
+        file: sqlite::Database,
+        name: &str,
+        options: Options,
+        (models, tools, metrics): (Models, Tools, Metrics),
+    ) -> Result<Self, Error> {
+        let (state, stores) = match &options.database_url {
+            None => (State::File, store::sqlite::stores(file.clone(), options.store)),
+            Some(url) => {
+                let server = postgres::Database::open(url, &options.postgres).await?;
+                (State::Server(server.clone()), store::postgres::stores(server, options.store))
+            }
+        };
+        let counted = metrics.clone();
+        let committed = move |operations: usize| counted.committed(operations);
+        match &state {
+            State::File => file.writer().on_commit(committed),
+            State::Server(server) => server.writer().on_commit(committed),
+        }
         let stores = store::cache::cached(stores, &options.cache);
-        let bus = EmbeddedBus::open(database.clone(), options.bus).await?;
+        let bus = EmbeddedBus::open(file.clone(), options.bus).await?;
         let incarnation = stores.nodes.start(name).await?;
-        let ports = Self {
+        Ok(Self {
             stores,
             bus: bus.clone(),
             models,
@@ -91,20 +178,54 @@ impl Ports {
             clock: Arc::new(SystemClock),
             metrics,
             incarnation,
-            embedded: Embedded { database, bus },
-        };
-        Ok(ports)
+            state,
+            embedded: Embedded { file, bus },
+        })
     }
 
-    /// What the one writer has written so far.
+    /// What the one writer of the state has written so far; the embedded bus beside it in the same file is counted too.
     #[must_use]
-    pub fn written(&self) -> sqlite::writer::Written {
-        self.embedded.database.writer().written()
+    pub fn written(&self) -> Written {
+        match &self.state {
+            State::File => self.embedded.file.writer().written(),
+            State::Server(server) => server.writer().written(),
+        }
     }
 
-    /// Settles what was acknowledged and closes the file.
+    /// How the state is kept.
+    #[must_use]
+    pub fn state(&self) -> StateReport {
+        let written = self.written();
+        match &self.state {
+            State::File => {
+                let (place, waiting) = (self.embedded.file.place(), self.embedded.file.writer().depth());
+                StateReport { adapter: "sqlite", place, written, waiting }
+            }
+            State::Server(server) => {
+                let (place, waiting) = (server.place().to_owned(), server.writer().depth());
+                StateReport { adapter: "postgres", place, written, waiting }
+            }
+        }
+    }
+
+    /// Settles what was acknowledged and closes the databases.
     pub async fn close(&self) {
         self.embedded.bus.close().await;
-        self.embedded.database.close().await;
+        if let State::Server(server) = &self.state {
+            server.close().await;
+        }
+        self.embedded.file.close().await;
     }
+}
+
+/// Brings the tables of the state up to date and opens nothing else; two nodes may do so at once.
+///
+/// # Errors
+/// The database cannot be reached, or was migrated by a newer binary.
+pub async fn migrate(dir: &Path, options: &Options) -> Result<Migrated, Error> {
+    let (place, (from, to)) = match &options.database_url {
+        None => sqlite::Database::migrate(dir, &options.sqlite).await?,
+        Some(url) => postgres::Database::migrate(url, &options.postgres).await?,
+    };
+    Ok(Migrated { place, from, to })
 }

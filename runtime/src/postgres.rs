@@ -8,18 +8,23 @@
 pub mod writer;
 
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, SqlStr};
+use tokio::time::Instant;
 
 use self::writer::Writer;
 use crate::fault::{Fault, Faulty};
 
 /// The oldest server that is served, as `server_version_num` counts.
 const OLDEST: u32 = 15_00_00;
+
+/// How long a start rests before it knocks again.
+const START_AGAIN: Duration = Duration::from_millis(500);
 
 /// Same numbers and names as in `migrations/sqlite`.
 const MIGRATIONS: [(i64, &str, &str); 2] = [
@@ -45,6 +50,8 @@ pub struct Options {
     pub doubt_timeout: Duration,
     /// How long migrations may take, the wait for another node's included.
     pub migrate_timeout: Duration,
+    /// How long a start waits for a server that does not answer yet.
+    pub start_timeout: Duration,
     /// Writes in one transaction, at most.
     pub batch_max: usize,
     /// Writes that may wait; the next caller waits for a place.
@@ -61,6 +68,7 @@ impl Default for Options {
             answer_timeout: Duration::from_secs(15),
             doubt_timeout: Duration::from_secs(30),
             migrate_timeout: Duration::from_mins(5),
+            start_timeout: Duration::from_secs(30),
             batch_max: 256,
             writer_queue_max: 4096,
         }
@@ -74,6 +82,8 @@ pub struct Database {
     writer: Writer,
     /// See [`Options::answer_timeout`].
     answer_timeout: Duration,
+    /// Where it is, for people.
+    place: Arc<str>,
 }
 
 /// What can go wrong with the database.
@@ -82,9 +92,17 @@ pub enum Error {
     /// The address is none.
     #[error("DATABASE_URL: {0}; expected postgres://user:password@host:port/database?sslmode=verify-full")]
     Address(String),
-    /// Nobody answers there, or not to us.
-    #[error("database {place}: {cause}; check that it runs, DATABASE_URL, and the rights of its user")]
+    /// Nobody answers there.
+    #[error("database {place}: {cause}; check that it runs, and DATABASE_URL")]
     Connect {
+        /// Which, without the password.
+        place: String,
+        /// What went wrong.
+        cause: String,
+    },
+    /// Somebody answers, and will not have us: a wrong password, no such database, a certificate that is not trusted.
+    #[error("database {place}: {cause}; check DATABASE_URL, its password and certificates, and the rights of its user")]
+    Refused {
         /// Which, without the password.
         place: String,
         /// What went wrong.
@@ -135,9 +153,12 @@ impl Faulty for Error {
     fn fault(&self) -> Fault {
         match self {
             Self::Unavailable(_) | Self::Collided(_) | Self::Closed | Self::Connect { .. } => Fault::transient(),
-            Self::Address(_) | Self::TooOld { .. } | Self::Newer { .. } | Self::Migration { .. } | Self::Corrupt(_) => {
-                Fault::Permanent
-            }
+            Self::Address(_)
+            | Self::Refused { .. }
+            | Self::TooOld { .. }
+            | Self::Newer { .. }
+            | Self::Migration { .. }
+            | Self::Corrupt(_) => Fault::Permanent,
             Self::Statement(_) => Fault::Bug,
         }
     }
@@ -180,15 +201,14 @@ impl Error {
 }
 
 impl Database {
-    /// Connects, and brings the tables up to date; two nodes may do so at once.
+    /// Connects, waiting for a server that is only starting, and brings the tables up to date; two nodes may do so at
+    /// once.
     ///
     /// # Errors
-    /// [`Error::Connect`], [`Error::TooOld`], [`Error::Newer`] and the rest with the place and what to do.
+    /// [`Error::Connect`], [`Error::Refused`], [`Error::TooOld`], [`Error::Newer`] and the rest with the place and what
+    /// to do.
     pub async fn open(url: &SecretString, options: &Options) -> Result<Self, Error> {
-        // The cause is a URL parser's and quotes nothing of what it was given.
-        let connect = PgConnectOptions::from_str(url.expose_secret()).map_err(|e| Error::Address(e.to_string()))?;
-        let place = place(&connect);
-        let connect = connect.application_name("troupe").statement_cache_capacity(256).disable_statement_logging();
+        let (connect, place) = addressed(url)?;
         migrate(&connect, &place, options).await?;
 
         let limited = limited(connect, options);
@@ -198,7 +218,23 @@ impl Database {
             .connect_lazy_with(limited.clone());
         let connection = connected(&limited, options).await.map_err(|error| at(&place, &error))?;
         let writer = Writer::start(connection, limited, options);
-        Ok(Self { readers, writer, answer_timeout: options.answer_timeout })
+        Ok(Self { readers, writer, answer_timeout: options.answer_timeout, place: place.into() })
+    }
+
+    /// Brings the tables up to date and does nothing else; answers the place, and the last migration before and after.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub async fn migrate(url: &SecretString, options: &Options) -> Result<(String, (i64, i64)), Error> {
+        let (connect, place) = addressed(url)?;
+        let numbers = migrate(&connect, &place, options).await?;
+        Ok((place, numbers))
+    }
+
+    /// Where it is, for people: no password.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        &self.place
     }
 
     /// For reading.
@@ -245,13 +281,40 @@ fn limited(connect: PgConnectOptions, options: &Options) -> PgConnectOptions {
 /// One connection, within the time that it may take.
 async fn connected(connect: &PgConnectOptions, options: &Options) -> Result<PgConnection, Error> {
     match tokio::time::timeout(options.connect_timeout, connect.connect()).await {
+        Ok(Err(error)) if is_distrust(&error) => Err(Error::Statement(error.to_string())),
         Ok(connection) => Ok(connection?),
         Err(_) => Err(Error::Unavailable(format!("no connection within {:?}", options.connect_timeout))),
     }
 }
 
-async fn migrate(connect: &PgConnectOptions, place: &str, options: &Options) -> Result<(), Error> {
-    let mut connection = connected(connect, options).await.map_err(|error| at(place, &error))?;
+/// Whether the two sides do not trust each other, which waiting does not mend: rustls says so in an I/O error.
+fn is_distrust(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Tls(_) => true,
+        sqlx::Error::Io(cause) => cause.kind() == std::io::ErrorKind::InvalidData,
+        _ => false,
+    }
+}
+
+/// The first connection of a start: a server that does not answer yet is waited for.
+async fn awaited(connect: &PgConnectOptions, place: &str, options: &Options) -> Result<PgConnection, Error> {
+    let until = Instant::now() + options.start_timeout;
+    loop {
+        let error = match connected(connect, options).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => at(place, &error),
+        };
+        if !error.fault().is_transient() || Instant::now() + START_AGAIN > until {
+            return Err(error);
+        }
+        tracing::warn!(%error, "the start waits for the database");
+        tokio::time::sleep(START_AGAIN).await;
+    }
+}
+
+/// Answers the last migration before and after.
+async fn migrate(connect: &PgConnectOptions, place: &str, options: &Options) -> Result<(i64, i64), Error> {
+    let mut connection = awaited(connect, place, options).await?;
     if let Some(found) = connection.server_version_num().filter(|found| *found < OLDEST) {
         return Err(Error::TooOld { place: place.to_owned(), found: found / 1_00_00 });
     }
@@ -259,6 +322,7 @@ async fn migrate(connect: &PgConnectOptions, place: &str, options: &Options) -> 
         Migration::new(version, name.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
     });
     let migrator = Migrator::with_migrations(migrations.to_vec());
+    let before = newest(&mut connection).await?;
     // Under the database's advisory lock: a second node waits here and then finds nothing to do.
     let run = migrator.run_direct(None, &mut connection, false);
     let place = place.to_owned();
@@ -271,8 +335,27 @@ async fn migrate(connect: &PgConnectOptions, place: &str, options: &Options) -> 
             return Err(Error::Migration { place, cause });
         }
     }
+    let after = newest(&mut connection).await?;
     connection.close().await?;
-    Ok(())
+    Ok((before, after))
+}
+
+/// The last migration that ran; 0 when none did.
+async fn newest(connection: &mut PgConnection) -> Result<i64, Error> {
+    let there = "select to_regclass('_sqlx_migrations') is not null";
+    if !sqlx::query_scalar::<_, bool>(there).fetch_one(&mut *connection).await? {
+        return Ok(0);
+    }
+    let number = "select coalesce(max(version), 0) from _sqlx_migrations where success";
+    Ok(sqlx::query_scalar(number).fetch_one(connection).await?)
+}
+
+/// What a URL names, and how that is said to people.
+fn addressed(url: &SecretString) -> Result<(PgConnectOptions, String), Error> {
+    // The cause is a URL parser's and quotes nothing of what it was given.
+    let connect = PgConnectOptions::from_str(url.expose_secret()).map_err(|e| Error::Address(e.to_string()))?;
+    let place = place(&connect);
+    Ok((connect.application_name("troupe").statement_cache_capacity(256).disable_statement_logging(), place))
 }
 
 /// Where the database is, for people.
@@ -281,8 +364,10 @@ fn place(connect: &PgConnectOptions) -> String {
     format!("{user}@{host}:{port}/{}", connect.get_database().unwrap_or(user))
 }
 
+/// A connection did not come about: nobody answers, or we are not wanted.
 fn at(place: &str, error: &Error) -> Error {
-    Error::Connect { place: place.to_owned(), cause: error.to_string() }
+    let (place, cause) = (place.to_owned(), error.to_string());
+    if error.fault().is_transient() { Error::Connect { place, cause } } else { Error::Refused { place, cause } }
 }
 
 #[cfg(test)]
@@ -318,7 +403,8 @@ mod tests {
     async fn a_server_that_is_not_there_is_named_without_its_password() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let url = SecretString::from(format!("postgres://u:hidden@127.0.0.1:{free}/db"));
-        let error = Database::open(&url, &Options::default()).await.err().unwrap();
+        let at_once = Options { start_timeout: Duration::ZERO, ..Options::default() };
+        let error = Database::open(&url, &at_once).await.err().unwrap();
         assert!(matches!(error, Error::Connect { .. }), "{error}");
         let text = error.to_string();
         assert!(text.contains(&format!("u@127.0.0.1:{free}/db")) && !text.contains("hidden"), "{text}");

@@ -54,6 +54,7 @@ impl Default for Options {
 pub struct Database {
     readers: SqlitePool,
     writer: Writer,
+    path: Arc<Path>,
     /// Held for its lock: a second node on the same folder is refused.
     _lock: Arc<File>,
 }
@@ -142,30 +143,9 @@ impl Database {
     /// [`Error::InUse`] when another node runs there; [`Error::Directory`], [`Error::Migration`] and the rest with
     /// the place and what to do.
     pub async fn open(dir: &Path, options: &Options) -> Result<Self, Error> {
-        let directory = |cause: std::io::Error| Error::Directory { path: dir.to_owned(), cause: cause.to_string() };
-        std::fs::create_dir_all(dir).map_err(directory)?;
-        let lock =
-            OpenOptions::new().create(true).truncate(false).write(true).open(dir.join(LOCK_NAME)).map_err(directory)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::InUse(dir.to_owned())),
-            Err(TryLockError::Error(cause)) => return Err(directory(cause)),
-        }
-
-        let path = dir.join(FILE_NAME);
-        let connect = SqliteConnectOptions::from_str("sqlite://")?
-            .filename(&path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(options.busy_timeout)
-            .foreign_keys(false)
-            .statement_cache_capacity(256)
-            .disable_statement_logging();
+        let (lock, connect, path) = locked(dir, options)?;
         let cannot_open = |error: sqlx::Error| Error::Open { path: path.clone(), cause: error.to_string() };
-        let mut connection = connect.connect().await.map_err(cannot_open)?;
-        migrate(&mut connection).await.map_err(|cause| Error::Migration { path: path.clone(), cause })?;
-        connection.close().await?;
+        migrate(&connect, &path).await?;
 
         let readers = SqlitePoolOptions::new()
             .max_connections(options.readers)
@@ -173,7 +153,23 @@ impl Database {
             .test_before_acquire(false)
             .connect_lazy_with(connect.clone().pragma("query_only", "ON"));
         let writer = Writer::start(connect.connect().await.map_err(cannot_open)?, options);
-        Ok(Self { readers, writer, _lock: Arc::new(lock) })
+        Ok(Self { readers, writer, path: path.into(), _lock: Arc::new(lock) })
+    }
+
+    /// Brings the tables up to date and does nothing else; answers the file, and the last migration before and after.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub async fn migrate(dir: &Path, options: &Options) -> Result<(String, (i64, i64)), Error> {
+        let (_lock, connect, path) = locked(dir, options)?;
+        let numbers = migrate(&connect, &path).await?;
+        Ok((path.display().to_string(), numbers))
+    }
+
+    /// The file, for people.
+    #[must_use]
+    pub fn place(&self) -> String {
+        self.path.display().to_string()
     }
 
     /// For reading; a statement that writes is refused here.
@@ -195,7 +191,52 @@ impl Database {
     }
 }
 
-async fn migrate(connection: &mut sqlx::SqliteConnection) -> Result<(), String> {
+/// The folder, made where it is missing and locked against a second node, and how its file is opened.
+fn locked(dir: &Path, options: &Options) -> Result<(File, SqliteConnectOptions, PathBuf), Error> {
+    let directory = |cause: std::io::Error| Error::Directory { path: dir.to_owned(), cause: cause.to_string() };
+    std::fs::create_dir_all(dir).map_err(directory)?;
+    let lock =
+        OpenOptions::new().create(true).truncate(false).write(true).open(dir.join(LOCK_NAME)).map_err(directory)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(Error::InUse(dir.to_owned())),
+        Err(TryLockError::Error(cause)) => return Err(directory(cause)),
+    }
+    let path = dir.join(FILE_NAME);
+    let connect = SqliteConnectOptions::from_str("sqlite://")?
+        .filename(&path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(options.busy_timeout)
+        .foreign_keys(false)
+        .statement_cache_capacity(256)
+        .disable_statement_logging();
+    Ok((lock, connect, path))
+}
+
+/// Answers the last migration before and after.
+async fn migrate(connect: &SqliteConnectOptions, path: &Path) -> Result<(i64, i64), Error> {
+    let cannot_open = |error: sqlx::Error| Error::Open { path: path.to_owned(), cause: error.to_string() };
+    let mut connection = connect.connect().await.map_err(cannot_open)?;
+    let before = newest(&mut connection).await.map_err(cannot_open)?;
+    let run = run_migrations(&mut connection).await;
+    run.map_err(|cause| Error::Migration { path: path.to_owned(), cause })?;
+    let after = newest(&mut connection).await.map_err(cannot_open)?;
+    connection.close().await?;
+    Ok((before, after))
+}
+
+/// The last migration that ran; 0 when none did.
+async fn newest(connection: &mut sqlx::SqliteConnection) -> Result<i64, sqlx::Error> {
+    let there = "select count(*) from sqlite_master where name = '_sqlx_migrations'";
+    if sqlx::query_scalar::<_, i64>(there).fetch_one(&mut *connection).await? == 0 {
+        return Ok(0);
+    }
+    sqlx::query_scalar("select coalesce(max(version), 0) from _sqlx_migrations").fetch_one(connection).await
+}
+
+async fn run_migrations(connection: &mut sqlx::SqliteConnection) -> Result<(), String> {
     let migrations = MIGRATIONS.map(|(version, name, sql)| {
         Migration::new(version, name.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
     });

@@ -28,6 +28,21 @@ use crate::domain::step::{Epoch, Incarnation, StepStatus};
 use crate::domain::task::TaskStatus;
 use crate::fault::{Fault, Faulty};
 
+/// Limits of a store, wherever it is kept.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Rows that one call answers, at most, whatever its caller asks for.
+    pub rows_max: usize,
+    /// Unreadable outbox rows that are remembered, so that each is reported once and not at every look.
+    pub unreadable_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { rows_max: 1000, unreadable_max: 1000 }
+    }
+}
+
 /// The aggregates of one store.
 #[derive(Clone)]
 pub struct Stores {

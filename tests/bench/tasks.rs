@@ -154,7 +154,7 @@ impl Node {
         let models = Models::new(Secrets::new(Vec::new()), client, of_models).expect("models");
         let tools = Tools::new(ToolOptions::default());
         let data = dir.join("data");
-        let opened = Ports::embedded(&data, "bench", ports::Options::default(), models, tools, Metrics::new()).await;
+        let opened = Ports::open(&data, "bench", ports::Options::default(), models, tools, Metrics::new()).await;
         let ports = Arc::new(opened.expect("the ports"));
         let spec = parse_agent("bench.yaml", AGENT, &Agents::default()).expect("the bench's agent");
         let started = Troupe::start(ports.clone(), vec![spec], stage::Options::default(), Vec::new()).await;

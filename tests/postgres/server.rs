@@ -21,7 +21,7 @@ use troupe_tests::postgres::{COMMIT, Postgres};
 use troupe_tests::proxy::{Cut, Proxy, Way};
 use troupe_tests::wait::{PATIENCE, until};
 
-type Run = fn(&mut Postgres, String) -> LocalBoxFuture<'_, Result<(), String>>;
+pub(crate) type Run = fn(&mut Postgres, String) -> LocalBoxFuture<'_, Result<(), String>>;
 
 pub(crate) const CASES: [(&str, Run); 7] = [
     ("two nodes migrate at once", |_, url| Box::pin(two_migrate(url))),
@@ -174,7 +174,7 @@ async fn write(stores: Stores, claim: Claim, answered: Arc<AtomicUsize>, refused
 
 async fn open(url: &str) -> (Database, Stores) {
     let database = Database::open(&url.into(), &Options::default()).await.expect("the database opens");
-    (database.clone(), postgres::stores(database, postgres::Options::default()))
+    (database.clone(), postgres::stores(database, store::Options::default()))
 }
 
 async fn accept(stores: &Stores) -> Claim {

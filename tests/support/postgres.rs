@@ -4,8 +4,8 @@
 //! then it runs as the user `postgres`, else as `nobody`. Writes are synced as in production, for what a commit costs
 //! and what it promises is what is tested.
 
-use std::fs::{self, File};
-use std::os::unix::fs::chown;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -91,6 +91,26 @@ impl Postgres {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
+    }
+
+    /// Has the server speak TLS too, with this certificate.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub async fn secure(&self, certificate: &Path, key: &Path) {
+        for (from, to) in [(certificate, "server.crt"), (key, "server.key")] {
+            let to = self.data().join(to);
+            fs::copy(from, &to).expect("a file of the server");
+            fs::set_permissions(&to, Permissions::from_mode(0o600)).expect("a file of the server");
+            if let Some((user, group)) = self.account {
+                chown(&to, Some(user), Some(group)).expect("a file of the server");
+            }
+        }
+        self.administer("alter system set ssl = on".to_owned()).await;
+        self.administer("select pg_reload_conf()".to_owned()).await;
+        let url = self.url("postgres").replace("sslmode=disable", "sslmode=require");
+        let secured = until("TLS", PATIENCE, async || PgConnection::connect(&url).await.ok()).await;
+        secured.close().await.expect("a goodbye");
     }
 
     /// A new, empty database.

@@ -215,7 +215,7 @@ pub(crate) async fn open_ports(dir: &TempDir) -> Ports {
         let options = ModelOptions::default();
         let models = Models::new(Secrets::default(), Models::client(&options).unwrap(), options).unwrap();
         let (tools, options) = (Tools::default(), ports::Options::default());
-        let opened = Ports::embedded(dir.path(), "test", options, models, tools, Metrics::new());
+        let opened = Ports::open(dir.path(), "test", options, models, tools, Metrics::new());
         match opened.await {
             Ok(ports) => return ports,
             Err(error) => {

@@ -84,13 +84,15 @@ async fn look(admin: &Admin) -> Value {
     report
 }
 
+/// A database that is away makes the node unhealthy: it accepts nothing and finishes nothing until it is back.
 async fn state(admin: &Admin) -> Value {
-    answer(
-        admin,
-        admin.stores().nodes.ping(),
-        |()| json!({"status": HEALTHY, "adapter": "sqlite", "written": admin.ports().written()}),
-    )
-    .await
+    let report = admin.ports().state();
+    let mut state = answer(admin, admin.stores().nodes.ping(), |()| json!({"status": HEALTHY})).await;
+    state["adapter"] = json!(report.adapter);
+    state["place"] = json!(report.place);
+    state["written"] = json!(report.written);
+    state["waiting"] = json!(report.waiting);
+    state
 }
 
 async fn bus(admin: &Admin) -> Value {

@@ -25,7 +25,7 @@ pub(super) fn observe(ports: &Arc<Ports>, received: &Arc<IngressStats>, sent: &A
     });
     // Weak: the metrics are part of the ports and must not keep them.
     let writer = Arc::downgrade(ports);
-    let written = move |of: fn(&troupe_runtime::sqlite::writer::Written) -> u64| {
+    let written = move |of: fn(&troupe_runtime::group_commit::Written) -> u64| {
         let writer = writer.clone();
         move || writer.upgrade().map(|ports| vec![Reading::plain(of(&ports.written()))]).unwrap_or_default()
     };

@@ -7,7 +7,7 @@ use troupe_runtime::config::NodeConfig;
 use troupe_runtime::model::{self, ModelOptions};
 use troupe_runtime::retry::BackoffOptions;
 use troupe_runtime::tool::{HttpGetOptions, ToolOptions};
-use troupe_runtime::{bus, ports, sqlite, store};
+use troupe_runtime::{bus, ports, postgres, sqlite, store};
 use url::Url;
 
 use super::StartError;
@@ -16,16 +16,29 @@ use crate::listener::ListenerOptions;
 use crate::slack::ingress::IngressOptions;
 use crate::slack::reply::ReplyOptions;
 
-pub(super) fn ports(config: &NodeConfig) -> ports::Options {
-    let (of_store, of_bus) = (&config.store, &config.bus);
+pub(crate) fn ports(config: &NodeConfig) -> ports::Options {
+    let (of_store, of_bus, of_postgres) = (&config.store, &config.bus, &config.postgres);
     ports::Options {
+        database_url: config.database_url.clone(),
         sqlite: sqlite::Options {
             readers: of_store.readers,
             batch_max: of_store.batch_max,
             writer_queue_max: of_store.writer_queue_max,
             busy_timeout: of_store.busy_timeout,
         },
-        store: store::sqlite::Options { rows_max: of_store.rows_max, ..store::sqlite::Options::default() },
+        postgres: postgres::Options {
+            connections: of_postgres.connections,
+            statement_timeout: of_postgres.statement_timeout,
+            lock_timeout: of_postgres.lock_timeout,
+            connect_timeout: of_postgres.connect_timeout,
+            answer_timeout: of_postgres.answer_timeout,
+            doubt_timeout: of_postgres.doubt_timeout,
+            migrate_timeout: of_postgres.migrate_timeout,
+            start_timeout: of_postgres.start_timeout,
+            batch_max: of_store.batch_max,
+            writer_queue_max: of_store.writer_queue_max,
+        },
+        store: store::Options { rows_max: of_store.rows_max, ..store::Options::default() },
         cache: store::cache::Options {
             memory_bytes_max: of_store.cache_bytes_max,
             specs_max: of_store.cache_specs_max,

@@ -32,7 +32,8 @@ use variables::{VARIABLES, Variable, flag_name};
 pub use example::node_example;
 pub use prices::Price;
 pub use sections::{
-    Admin, Agents, Bus, Cluster, Http, HttpGet, Identity, Log, Models, Replies, Slack, Steps, Store, Supervision, Tools,
+    Admin, Agents, Bus, Cluster, Http, HttpGet, Identity, Log, Models, Postgres, Replies, Slack, Steps, Store,
+    Supervision, Tools,
 };
 pub use sources::Sources;
 
@@ -48,7 +49,7 @@ section! {
     pub struct NodeConfig {
         /// Who this node is.
         node: Identity = Identity::default(), Kind::Table(&Identity::TABLE);
-        /// The SQLite file, the spool and the embedded bus.
+        /// The SQLite file: the embedded bus, and the state when no server keeps it.
         data_dir: PathBuf = PathBuf::from("./data"), Kind::Text(&SOME_TEXT);
         /// The agents.
         agents: Agents = Agents::default(), Kind::Table(&Agents::TABLE);
@@ -60,7 +61,7 @@ section! {
         slack: Slack = Slack::default(), Kind::Table(&Slack::TABLE);
         /// Log lines.
         log: Log = Log::default(), Kind::Table(&Log::TABLE);
-        /// A database server instead of the file in the data folder: postgres://…; arrives with a later version.
+        /// The server that keeps the state, `postgres://user:password@host/database?sslmode=verify-full`; the file in the data folder when there is none.
         database_url: Option<SecretString> = None, Kind::Secret(&formats::DATABASE_URL);
         /// RabbitMQ instead of the embedded bus; arrives with a later version.
         amqp_url: Option<SecretString> = None, Kind::Secret(&formats::AMQP_URL);
@@ -74,6 +75,8 @@ section! {
         bus: Bus = Bus::default(), Kind::Table(&Bus::TABLE);
         /// The store and its one writer.
         store: Store = Store::default(), Kind::Table(&Store::TABLE);
+        /// The connections to PostgreSQL, where it keeps the state.
+        postgres: Postgres = Postgres::default(), Kind::Table(&Postgres::TABLE);
         /// Calls to models.
         models: Models = Models::default(), Kind::Table(&Models::TABLE);
         /// Built-in tools.
@@ -208,6 +211,7 @@ fn rules(root: &Node, problems: &mut Vec<Problem>) {
     }
     admin_is_guarded(root, problems);
     listeners_differ(root, problems);
+    answers_are_awaited(root, problems);
     for section in ["models", "supervision", "replies"] {
         let time = |key| find(root, &[section, key]).and_then(|node| Some((node, Duration::read(node)?)));
         if let (Some((base, base_time)), Some((_, max_time))) = (time("backoff_base"), time("backoff_max"))
@@ -240,6 +244,19 @@ fn listeners_differ(root: &Node, problems: &mut Vec<Problem>) {
     let (http, admin) = (http.unwrap_or(defaults.0), admin.unwrap_or(defaults.1));
     if let Some(node) = admin_node.or(http_node).filter(|_| http == admin && http.port() != 0) {
         problems.push(node.at.problem(format!("http.addr and admin.addr are both {http}; give them two ports")));
+    }
+}
+
+/// A statement that the server itself would end must not be given up before that.
+fn answers_are_awaited(root: &Node, problems: &mut Vec<Problem>) {
+    let time = |key: &str| find(root, &["postgres", key]).and_then(|node| Some((node, Duration::read(node)?)));
+    let (answer, statement) = (time("answer_timeout"), time("statement_timeout"));
+    let defaults = Postgres::default();
+    let limit = statement.map_or(defaults.statement_timeout, |(_, time)| time);
+    let Some((node, _)) = answer.or(statement) else { return };
+    if answer.map_or(defaults.answer_timeout, |(_, time)| time) <= limit {
+        let message = "postgres.answer_timeout: it must be longer than postgres.statement_timeout".to_owned();
+        problems.push(node.at.problem(message));
     }
 }
 

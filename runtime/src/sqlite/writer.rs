@@ -59,6 +59,11 @@ impl Writer {
         self.queue.written()
     }
 
+    /// Has `told` hear the number of writes in every transaction from now on; the first one that asks is told.
+    pub fn on_commit(&self, told: impl Fn(usize) + Send + Sync + 'static) {
+        self.queue.on_commit(told);
+    }
+
     /// Operations that wait for the next transaction.
     #[must_use]
     pub fn depth(&self) -> usize {

@@ -164,7 +164,7 @@ mod tests {
 
     async fn opened(dir: &tempfile::TempDir) -> (Database, Stores) {
         let database = Database::open(dir.path(), &sqlite::Options::default()).await.unwrap();
-        (database.clone(), adapter::stores(database, adapter::Options::default()))
+        (database.clone(), adapter::stores(database, crate::store::Options::default()))
     }
 
     fn support() -> AgentName {

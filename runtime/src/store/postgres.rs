@@ -21,25 +21,10 @@ use std::sync::{Arc, Mutex};
 
 use sqlx::postgres::PgRow;
 
-use super::{Error, Stores};
+use super::{Error, Options, Stores};
 use crate::group_commit::Operation;
 use crate::postgres::writer::{Session, Statement};
 use crate::postgres::{self, Database};
-
-/// Limits of the store.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Rows that one call answers, at most, whatever its caller asks for.
-    pub rows_max: usize,
-    /// Unreadable outbox rows that are remembered, so that each is reported once and not at every look.
-    pub unreadable_max: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { rows_max: 1000, unreadable_max: 1000 }
-    }
-}
 
 /// Every aggregate of the store that lives in `database`.
 #[must_use]
@@ -93,7 +78,7 @@ impl From<postgres::Error> for Error {
         match error {
             E::Unavailable(_) | E::Collided(_) | E::Connect { .. } | E::Closed => Self::Unavailable(error.to_string()),
             E::Corrupt(_) | E::Newer { .. } | E::Migration { .. } => Self::Corrupt(error.to_string()),
-            E::Statement(_) | E::Address(_) | E::TooOld { .. } => Self::Internal(error.to_string()),
+            E::Statement(_) | E::Address(_) | E::Refused { .. } | E::TooOld { .. } => Self::Internal(error.to_string()),
         }
     }
 }

@@ -18,24 +18,9 @@ mod tasks;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use super::{Error, Stores};
+use super::{Error, Options, Stores};
 use crate::sqlite::writer::Write;
 use crate::sqlite::{self, Database};
-
-/// Limits of the store.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Rows that one call answers, at most, whatever its caller asks for.
-    pub rows_max: usize,
-    /// Unreadable outbox rows that are remembered, so that each is reported once and not at every look.
-    pub unreadable_max: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { rows_max: 1000, unreadable_max: 1000 }
-    }
-}
 
 /// Every aggregate of the store that lives in `database`.
 #[must_use]

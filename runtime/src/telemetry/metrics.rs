@@ -71,6 +71,7 @@ struct Inner {
     tool_calls: Counter<u64>,
     step_attempts: Counter<u64>,
     agent_restarts: Counter<u64>,
+    store_batch: Histogram<u64>,
     http_requests: Counter<u64>,
 }
 
@@ -193,6 +194,11 @@ impl Metrics {
         self.inner.agent_restarts.add(1, &[label(names::AGENT, agent)]);
     }
 
+    /// The state's writer has committed a transaction of so many writes.
+    pub fn committed(&self, operations: usize) {
+        self.inner.store_batch.record(operations as u64, &[]);
+    }
+
     /// A request was answered; `route` is the route as declared.
     pub fn http_answered(&self, listener: &'static str, route: &str, method: &str, status: u16) {
         let labels = [
@@ -246,20 +252,21 @@ impl Inner {
             let histogram = meter.f64_histogram(metric.name).with_unit(metric.unit).with_description(metric.help);
             histogram.with_boundaries(bounds(metric)).build()
         };
-        let tokens = meter.u64_histogram(names::TOKEN_USAGE.name).with_unit(names::TOKEN_USAGE.unit);
+        let whole = |metric: Metric| {
+            let histogram = meter.u64_histogram(metric.name).with_unit(metric.unit).with_description(metric.help);
+            histogram.with_boundaries(bounds(metric)).build()
+        };
         Self {
             task_duration: seconds(names::TASK_DURATION),
             task_success: counter(names::TASK_SUCCESS),
             task_failure: counter(names::TASK_FAILURE),
             model_calls: counter(names::MODEL_CALLS),
-            token_usage: tokens
-                .with_description(names::TOKEN_USAGE.help)
-                .with_boundaries(bounds(names::TOKEN_USAGE))
-                .build(),
+            token_usage: whole(names::TOKEN_USAGE),
             operation_duration: seconds(names::OPERATION_DURATION),
             tool_calls: counter(names::TOOL_CALLS),
             step_attempts: counter(names::STEP_ATTEMPTS),
             agent_restarts: counter(names::AGENT_RESTARTS),
+            store_batch: whole(names::STORE_BATCH),
             http_requests: counter(names::HTTP_REQUESTS),
             registry,
             _provider: provider,

@@ -100,6 +100,9 @@ const TOKENS: &[f64] = &[
     67_108_864.0,
 ];
 
+/// A batch holds 256 at most, unless it is told otherwise.
+const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
 /// The plan's: how long tasks take, from acceptance to their end.
 pub const TASK_DURATION: Metric =
     metric("agent_task_duration", Kind::Histogram(TASK_SECONDS), "s", "Time from a task's acceptance to its end");
@@ -137,6 +140,9 @@ pub const STORE_TRANSACTIONS: Metric =
 /// Writes in them: divided by the transactions, the size of a batch.
 pub const STORE_BATCH_OPERATIONS: Metric =
     metric("troupe_store_batch_operations", Kind::ReadCounter, "", "Writes in the committed transactions");
+/// Writes that share a transaction: how well the commits are used.
+pub const STORE_BATCH: Metric =
+    metric("troupe_store_batch", Kind::Histogram(BATCH), "{operation}", "Writes in one committed transaction");
 /// Rows in them.
 pub const STORE_ROWS: Metric =
     metric("troupe_store_rows", Kind::ReadCounter, "", "Rows that the committed transactions changed");
@@ -166,7 +172,7 @@ pub const HTTP_REQUESTS: Metric =
     metric("troupe_http_requests", Kind::Counter, "", "HTTP requests, by route and status");
 
 /// Every metric there is.
-pub const ALL: [Metric; 21] = [
+pub const ALL: [Metric; 22] = [
     TASK_DURATION,
     TASK_SUCCESS,
     TASK_FAILURE,
@@ -180,6 +186,7 @@ pub const ALL: [Metric; 21] = [
     AGENT_RESTARTS,
     STORE_TRANSACTIONS,
     STORE_BATCH_OPERATIONS,
+    STORE_BATCH,
     STORE_ROWS,
     BUS_DEPTH,
     DEAD_LETTERS,

@@ -186,13 +186,13 @@ section! {
 section! {
     /// The store and its one writer.
     pub struct Store {
-        /// Connections for reading.
+        /// Connections for reading the SQLite file.
         readers: u32 = 4, count(256);
         /// Writes that go into one transaction, at most; none is waited for.
         batch_max: usize = 256, count(10_000);
         /// Writes that wait for the writer; the next caller waits for a place.
         writer_queue_max: usize = 4096, count(1_000_000);
-        /// How long a reader or the writer waits for the file.
+        /// How long a reader or the writer waits for the SQLite file.
         busy_timeout: Duration = Duration::from_secs(5), TIME;
         /// Rows that one question answers, at most.
         rows_max: usize = 1000, count(100_000);
@@ -200,6 +200,28 @@ section! {
         cache_bytes_max: u64 = 16 * MIB as u64, LARGE;
         /// Agent specs that are kept ready.
         cache_specs_max: u64 = 1000, count(1_000_000);
+    }
+}
+
+section! {
+    /// The connections to PostgreSQL, where it keeps the state.
+    pub struct Postgres {
+        /// Connections for reading; the writer has one of its own.
+        connections: u32 = 8, count(1_000);
+        /// The server ends a statement that takes longer.
+        statement_timeout: Duration = Duration::from_secs(10), TIME;
+        /// The server ends a statement that waits longer for a lock, and a transaction that is left open for so long.
+        lock_timeout: Duration = Duration::from_secs(5), TIME;
+        /// How long a connection may take to come about, and how long a reader waits for a free one.
+        connect_timeout: Duration = Duration::from_secs(5), TIME;
+        /// After this a silent server counts as gone; longer than the statement's own limit.
+        answer_timeout: Duration = Duration::from_secs(15), TIME;
+        /// How long the writer asks what became of a transaction whose commit was not answered.
+        doubt_timeout: Duration = Duration::from_secs(30), TIME;
+        /// How long migrations may take, the wait for another node's included.
+        migrate_timeout: Duration = Duration::from_mins(5), TIME;
+        /// How long a start waits for a server that does not answer yet.
+        start_timeout: Duration = Duration::from_secs(30), Kind::Duration(Duration::ZERO, DAY);
     }
 }
 

@@ -149,13 +149,28 @@ fn settings_that_contradict_one_another_are_refused() {
 
 #[test]
 fn what_arrives_later_is_said_and_its_secret_is_not() {
-    let url = "postgres://u:hunter2@db/troupe";
-    let told = problems(&env(&[("DATABASE_URL", url), ("AMQP_URL", "amqp://x"), ("REDIS_URL", "redis://x")]));
-    assert_eq!(told.len(), 3);
-    assert!(told[1].starts_with("DATABASE_URL: database_url: PostgreSQL arrives with a later version"), "{told:?}");
+    let told = problems(&env(&[("AMQP_URL", "amqp://u:hunter2@x"), ("REDIS_URL", "redis://x")]));
+    assert_eq!(told.len(), 2);
+    assert!(told[0].starts_with("AMQP_URL: amqp_url: RabbitMQ arrives with a later version"), "{told:?}");
     assert!(!told.concat().contains("hunter2"));
     let told = problems(&file("cluster: {seeds: [a, b]}\n"));
     assert!(told[0].starts_with("node.yaml:1:18: cluster.seeds: clusters arrive"), "{told:?}");
+}
+
+#[test]
+fn a_database_server_is_named_by_a_url_that_nobody_sees() {
+    let config = load(&env(&[("DATABASE_URL", "postgres://u:hunter2@db/troupe")])).unwrap();
+    assert!(config.database_url.is_some() && !format!("{config:?}").contains("hunter2"));
+    let told = problems(&env(&[("DATABASE_URL", "mysql://u:hunter2@db/troupe")]));
+    assert!(told[0].starts_with("DATABASE_URL: ") && !told.concat().contains("hunter2"), "{told:?}");
+}
+
+#[test]
+fn the_server_gives_up_on_a_statement_before_its_caller_does() {
+    let told = problems(&file("postgres: {answer_timeout: 5s}\n"));
+    assert_eq!(told, ["node.yaml:1:28: postgres.answer_timeout: it must be longer than postgres.statement_timeout"]);
+    assert_eq!(problems(&file("postgres: {statement_timeout: 1m}\n")).len(), 1);
+    assert!(load(&file("postgres: {statement_timeout: 1m, answer_timeout: 70s}\n")).is_ok());
 }
 
 #[test]

@@ -36,11 +36,7 @@ pub(crate) static VARIABLES: [Variable; 24] = [
     one("TROUPE_ADMIN_ADDR", &["admin", "addr"]),
     one("TROUPE_ADMIN_TOKEN", &["admin", "token"]),
     one("TROUPE_ADMIN_URL", &["admin", "url"]),
-    later(
-        "DATABASE_URL",
-        &["database_url"],
-        "PostgreSQL arrives with a later version; remove it to use SQLite in the data folder",
-    ),
+    one("DATABASE_URL", &["database_url"]),
     later("AMQP_URL", &["amqp_url"], "RabbitMQ arrives with a later version; remove it to use the embedded bus"),
     later("REDIS_URL", &["redis_url"], "Redis arrives with a later version; remove it to use the cache in the process"),
     many("SLACK_SIGNING_SECRET", &["slack", "signing_secrets"]),
