@@ -8,6 +8,7 @@
 
 pub mod cache;
 pub mod conformance;
+mod damage;
 pub mod postgres;
 mod record;
 pub mod sqlite;
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+pub use self::damage::Damage;
 use crate::domain::agent::{AgentName, AgentSpec, ExecutionMode};
 use crate::domain::chat::Usage;
 use crate::domain::event::{Event, Priority, TraceParent};
@@ -415,7 +417,17 @@ pub enum Error {
     Unavailable(String),
     /// A stored row cannot be read.
     #[error("a stored row cannot be read: {0}")]
-    Corrupt(String),
+    Corrupt(Damage),
+    /// It is too large to be kept.
+    #[error("the {what} has {bytes} bytes, and the store keeps at most {limit} (store.payload_bytes_max)")]
+    TooLarge {
+        /// What it is.
+        what: &'static str,
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// Something of ours is wrong.
     #[error("store: {0}")]
     Internal(String),
@@ -425,7 +437,7 @@ impl Faulty for Error {
     fn fault(&self) -> Fault {
         match self {
             Self::Fenced(_) => Fault::Fenced,
-            Self::Conflict(_) | Self::Corrupt(_) => Fault::Permanent,
+            Self::Conflict(_) | Self::Corrupt(_) | Self::TooLarge { .. } => Fault::Permanent,
             Self::Unavailable(_) => Fault::transient(),
             Self::Internal(_) => Fault::Bug,
         }

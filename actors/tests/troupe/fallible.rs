@@ -9,7 +9,7 @@ use troupe_runtime::domain::event::Event;
 use troupe_runtime::domain::ids::{StepId, TaskId};
 use troupe_runtime::domain::journal::Entry;
 use troupe_runtime::ports::Ports;
-use troupe_runtime::store::{Acceptance, Accepted, Append, Error, Journal, Task, TaskFilter, Tasks};
+use troupe_runtime::store::{Acceptance, Accepted, Append, Damage, Error, Journal, Task, TaskFilter, Tasks};
 
 /// A journal whose rows cannot be read while it is told so, and whose next append may be slow.
 pub(crate) struct FallibleJournal {
@@ -56,7 +56,7 @@ impl Journal for FallibleJournal {
 
     async fn entries(&self, step: StepId) -> Result<Vec<Entry>, Error> {
         if self.unreadable.load(Ordering::SeqCst) {
-            return Err(Error::Corrupt(format!("step {step}, entry 0: format 99")));
+            return Err(Error::Corrupt(Damage::of("journal", "version: format 99").in_entry(step, 0)));
         }
         self.inner.entries(step).await
     }
@@ -91,7 +91,7 @@ impl Tasks for FallibleTasks {
     async fn event(&self, id: TaskId) -> Result<Option<Event>, Error> {
         if id == self.unreadable {
             self.tried.fetch_add(1, Ordering::SeqCst);
-            return Err(Error::Corrupt(format!("tasks.event of {id}")));
+            return Err(Error::Corrupt(Damage::of("tasks", "event: no JSON").at(format!("task {id}"))));
         }
         self.inner.event(id).await
     }

@@ -153,6 +153,7 @@ impl From<store::Error> for Problem {
             store::Error::Conflict(_) => Self::new(Class::Conflict, error.to_string()),
             // Permanent, but nothing that the caller could mend.
             store::Error::Corrupt(_) => Self::new(Class::Internal, error.to_string()),
+            store::Error::TooLarge { .. } => Self::new(Class::TooLarge, error.to_string()),
             _ => Self::of(&error),
         }
     }
@@ -212,7 +213,8 @@ mod tests {
         assert_eq!(status(store::Error::Fenced(TaskId::derive("e", "a").run(0).step(0))), (409, false));
         assert_eq!(status(store::Error::Conflict(text())), (409, false));
         assert_eq!(status(store::Error::Unavailable(text())), (503, true));
-        assert_eq!(status(store::Error::Corrupt(text())), (500, false));
+        assert_eq!(status(store::Error::Corrupt(store::Damage::of("journal", text()))), (500, false));
+        assert_eq!(status(store::Error::TooLarge { what: "event", bytes: 2, limit: 1 }), (413, false));
         assert_eq!(status(store::Error::Internal(text())), (500, false));
         assert_eq!(status(troupe::Error::UnknownAgent { name: text(), near: None }), (404, false));
         assert_eq!(status(troupe::Error::KeyReused(text())), (409, false));

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 
 use sqlx::postgres::PgRow;
 
-use super::{Error, Options, Stores};
+use super::{Damage, Error, Options, Stores};
 use crate::group_commit::Operation;
 use crate::postgres::writer::{Session, Statement};
 use crate::postgres::{self, Database};
@@ -77,7 +77,9 @@ impl From<postgres::Error> for Error {
         use postgres::Error as E;
         match error {
             E::Unavailable(_) | E::Collided(_) | E::Connect { .. } | E::Closed => Self::Unavailable(error.to_string()),
-            E::Corrupt(_) | E::Newer { .. } | E::Migration { .. } => Self::Corrupt(error.to_string()),
+            E::Corrupt(_) | E::Newer { .. } | E::Migration { .. } => {
+                Self::Corrupt(Damage::of_database(error.to_string()))
+            }
             E::Statement(_) | E::Address(_) | E::Refused { .. } | E::TooOld { .. } => Self::Internal(error.to_string()),
         }
     }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::Error;
 use crate::domain::chat::Usage;
-use crate::domain::ids::TaskId;
+use crate::domain::ids::{StepId, TaskId};
 use crate::domain::journal::{Act, Entry};
 use crate::domain::outcome::Outcome;
 use crate::domain::step::StepStatus;
@@ -63,10 +63,18 @@ pub(super) struct Ending {
     pub(super) usage: Usage,
 }
 
-/// Puts the place of the row before what is wrong with it.
-pub(super) fn at(error: Error, place: &impl Display) -> Error {
+/// Says in which row it is that something is wrong.
+pub(super) fn at(error: Error, row: &impl Display) -> Error {
     match error {
-        Error::Corrupt(cause) => Error::Corrupt(format!("{place}: {cause}")),
+        Error::Corrupt(damage) => Error::Corrupt(damage.at(row)),
+        other => other,
+    }
+}
+
+/// Says in which entry it is.
+pub(super) fn in_entry(error: Error, step: StepId, seq: u32) -> Error {
+    match error {
+        Error::Corrupt(damage) => Error::Corrupt(damage.in_entry(step, seq)),
         other => other,
     }
 }

@@ -18,7 +18,7 @@ mod tasks;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use super::{Error, Options, Stores};
+use super::{Damage, Error, Options, Stores};
 use crate::sqlite::writer::Write;
 use crate::sqlite::{self, Database};
 
@@ -63,7 +63,9 @@ impl From<sqlite::Error> for Error {
         use sqlite::Error as E;
         match error {
             E::Full(_) | E::Unavailable(_) | E::Closed => Self::Unavailable(error.to_string()),
-            E::Corrupt(_) | E::Open { .. } | E::Migration { .. } => Self::Corrupt(error.to_string()),
+            E::Corrupt(_) | E::Open { .. } | E::Migration { .. } => {
+                Self::Corrupt(Damage::of_database(error.to_string()))
+            }
             E::Statement(_) | E::Directory { .. } | E::InUse(_) => Self::Internal(error.to_string()),
         }
     }
@@ -235,8 +237,9 @@ mod tests {
         }
         sql(&dir, "update journal set version = 99 where seq = 1").await;
         let error = stores.journal.entries(claim.step).await.unwrap_err();
-        let named = matches!(&error, Error::Corrupt(what) if what.contains(&format!("step {}, entry 1", claim.step)));
-        assert!(named && error.to_string().contains("format 99"), "{error}");
+        let Error::Corrupt(damage) = &error else { panic!("{error}") };
+        assert_eq!((damage.entry, damage.row.as_str()), (Some(1), format!("step {}", claim.step).as_str()));
+        assert!(error.to_string().contains("format 99") && error.to_string().contains("run the newer"), "{error}");
         assert!(matches!(stores.tasks.task(claim.task).await, Err(Error::Corrupt(_))));
 
         sql(&dir, "update journal set version = 1, body = '{}' where seq = 1").await;

@@ -12,7 +12,7 @@ use crate::domain::ids::{StepId, TaskId};
 use crate::group_commit::Operation;
 use crate::postgres;
 use crate::postgres::writer::Session;
-use crate::store::{Error, Outbox, Told};
+use crate::store::{Damage, Error, Outbox, Told};
 
 const PENDING: &str = concat!(
     "select o.seq as place, o.task_id, o.step_id, t.agent_id, t.execution_mode, t.created_at, t.event, ",
@@ -68,7 +68,8 @@ fn told(row: &PgRow) -> Result<Told, Error> {
     let (task, step) = (TaskId(stored.id("task_id")?), StepId(stored.id("step_id")?));
     let read = || {
         let tasks = Stored::new(row, "tasks");
-        let end = ending(row, step)?.ok_or_else(|| Error::Corrupt("its result is missing".to_owned()))?;
+        let end = ending(row, step)?
+            .ok_or_else(|| Error::Corrupt(Damage::of("execution_results", "its result is missing")))?;
         Ok(Told {
             seq: stored.get("place")?,
             task,

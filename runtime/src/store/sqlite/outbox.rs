@@ -12,7 +12,7 @@ use super::rows::{Stored, at, broken, ending, ending_columns, json};
 use crate::domain::ids::{StepId, TaskId};
 use crate::sqlite;
 use crate::sqlite::writer::Write;
-use crate::store::{Error, Outbox, Told};
+use crate::store::{Damage, Error, Outbox, Told};
 
 const PENDING: &str = concat!(
     "select o.seq as place, o.task_id, o.step_id, t.agent_id, t.execution_mode, t.created_at, t.event, ",
@@ -68,7 +68,8 @@ fn told(row: &SqliteRow) -> Result<Told, Error> {
     let (task, step) = (TaskId(stored.id("task_id")?), StepId(stored.id("step_id")?));
     let read = || {
         let tasks = Stored::new(row, "tasks");
-        let end = ending(row, step)?.ok_or_else(|| Error::Corrupt("its result is missing".to_owned()))?;
+        let end = ending(row, step)?
+            .ok_or_else(|| Error::Corrupt(Damage::of("execution_results", "its result is missing")))?;
         Ok(Told {
             seq: stored.get("place")?,
             task,

@@ -18,10 +18,10 @@ use crate::domain::chat::Usage;
 use crate::domain::ids::StepId;
 use crate::domain::journal::{Entry, FORMAT_VERSION};
 use crate::sqlite;
-use crate::store::Error;
 pub(super) use crate::store::record::{
-    Ending, answer_of, at, count, json, range, rounds, status_of, stored_outcome, task_place,
+    Ending, answer_of, at, count, in_entry, json, range, rounds, status_of, stored_outcome, task_place,
 };
+use crate::store::{Damage, Error};
 
 /// Rows as the one JSON array that a statement takes.
 pub(super) fn array<'r>(rows: impl IntoIterator<Item = &'r str>) -> String {
@@ -108,16 +108,16 @@ impl<'r> Stored<'r> {
     pub(super) fn entry(self, step: StepId) -> Result<Entry, Error> {
         let (seq, version): (u32, i64) = (self.number("seq")?, self.get("version")?);
         if version != i64::from(FORMAT_VERSION) {
-            return Err(Error::Corrupt(format!(
-                "step {step}, entry {seq}: format {version}, this version reads {FORMAT_VERSION}"
-            )));
+            let cause = format!("format {version}, this version reads {FORMAT_VERSION}; run the newer troupe");
+            return Err(in_entry(self.bad("version", cause), step, seq));
         }
-        let entry: Entry = self.document("body").map_err(|error| at(error, &format!("step {step}, entry {seq}")))?;
-        if entry.seq == seq { Ok(entry) } else { Err(self.bad("seq", format!("step {step}, {seq} is {}", entry.seq))) }
+        let entry: Entry = self.document("body").map_err(|error| in_entry(error, step, seq))?;
+        let fits = entry.seq == seq;
+        if fits { Ok(entry) } else { Err(in_entry(self.bad("seq", format!("its body is {}'s", entry.seq)), step, seq)) }
     }
 
     fn bad(self, column: &str, cause: impl Display) -> Error {
-        Error::Corrupt(format!("{}.{column}: {cause}", self.table))
+        Error::Corrupt(Damage::of(self.table, format!("{column}: {cause}")))
     }
 }
 
