@@ -86,6 +86,19 @@ pub struct Database {
     place: Arc<str>,
 }
 
+/// What a look at a server shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// Where it is, without the password.
+    pub place: String,
+    /// The server's version: `15.18`.
+    pub version: String,
+    /// The last migration that ran there; 0 when none did.
+    pub migration: i64,
+    /// The last one that this binary knows.
+    pub known: i64,
+}
+
 /// What can go wrong with the database.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -231,6 +244,20 @@ impl Database {
         Ok((place, numbers))
     }
 
+    /// Connects once, at once, and changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] or [`Error::Refused`]; [`Error::TooOld`].
+    pub async fn look(url: &SecretString, options: &Options) -> Result<Look, Error> {
+        let (connect, place) = addressed(url)?;
+        let mut connection = connected(&connect, options).await.map_err(|error| at(&place, &error))?;
+        let found = young_enough(&connection, &place)?;
+        let migration = newest(&mut connection).await?;
+        connection.close().await?;
+        let known = MIGRATIONS.last().map_or(0, |(number, ..)| *number);
+        Ok(Look { place, version: format!("{}.{}", found / 1_00_00, found % 1_00_00), migration, known })
+    }
+
     /// Where it is, for people: no password.
     #[must_use]
     pub fn place(&self) -> &str {
@@ -315,9 +342,7 @@ async fn awaited(connect: &PgConnectOptions, place: &str, options: &Options) -> 
 /// Answers the last migration before and after.
 async fn migrate(connect: &PgConnectOptions, place: &str, options: &Options) -> Result<(i64, i64), Error> {
     let mut connection = awaited(connect, place, options).await?;
-    if let Some(found) = connection.server_version_num().filter(|found| *found < OLDEST) {
-        return Err(Error::TooOld { place: place.to_owned(), found: found / 1_00_00 });
-    }
+    young_enough(&connection, place)?;
     let migrations = MIGRATIONS.map(|(version, name, sql)| {
         Migration::new(version, name.into(), MigrationType::Simple, SqlStr::from_static(sql), false)
     });
@@ -338,6 +363,14 @@ async fn migrate(connect: &PgConnectOptions, place: &str, options: &Options) -> 
     let after = newest(&mut connection).await?;
     connection.close().await?;
     Ok((before, after))
+}
+
+/// The server's version, when it is one that is served.
+fn young_enough(connection: &PgConnection, place: &str) -> Result<u32, Error> {
+    match connection.server_version_num() {
+        Some(found) if found < OLDEST => Err(Error::TooOld { place: place.to_owned(), found: found / 1_00_00 }),
+        found => Ok(found.unwrap_or(OLDEST)),
+    }
 }
 
 /// The last migration that ran; 0 when none did.

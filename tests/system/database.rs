@@ -45,6 +45,8 @@ async fn tables_are_made_once_whoever_asks_and_however_often() {
     let newest = reports[0]["to"].as_i64().expect("a number");
     assert!(newest >= 2 && reports.iter().all(|report| report["to"] == newest), "{reports:?}");
     assert!(reports.iter().any(|report| report["from"] == 0), "somebody found nothing: {reports:?}");
+    let seen = stage.run(&["doctor"], LIMIT).await;
+    assert!(seen.out.contains(&format!("migration {newest} of {newest}")), "{}\n{}", seen.out, seen.err);
     let again = stage.run(&["migrate"], LIMIT).await;
     assert!(again.out.contains(&format!("up to date at migration {newest}")), "{}", again.out);
 

@@ -19,6 +19,7 @@ use super::style::{Paint, Style};
 use super::table::{Column, Listing, Shown};
 use super::{Error, Global, counted};
 use crate::client::{self, Client};
+use crate::node::options;
 
 /// How one thing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +120,10 @@ pub async fn examine(sources: &Sources) -> Vec<Finding> {
         findings.push(look::port("admin address", config.admin.addr, "TROUPE_ADMIN_ADDR").await);
     }
     findings.push(look::data_dir(&config.data_dir));
-    findings.push(look::database(&config.data_dir));
+    findings.push(match &config.database_url {
+        None => look::database(&config.data_dir),
+        Some(url) => look::server(url, &options::ports(&config).postgres).await,
+    });
     findings.push(agents(&config.agents, &secrets));
     findings.extend(slack(&config).await);
     findings.extend(look::models(&config.agents, &secrets).await);

@@ -2,6 +2,7 @@
 //!
 //! Called by the doctor; a look that fails is its finding, never an error of the command.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -13,7 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use troupe_runtime::config::{Agents, load_agents, secret_names};
 use troupe_runtime::domain::agent::{ModelSpec, ProviderKind};
-use troupe_runtime::secret::Secrets;
+use troupe_runtime::postgres::{self, Look};
+use troupe_runtime::secret::{SecretString, Secrets};
 use troupe_runtime::sqlite::FILE_NAME;
 use url::Url;
 
@@ -78,6 +80,27 @@ pub(super) fn database(dir: &Path) -> Finding {
         Ok(()) => Finding::broken("database", format!("{shown} is no SQLite file"), "restore it, or move it away"),
         Err(error) => {
             Finding::broken("database", format!("cannot read {shown}: {error}"), "restore it, or make it readable")
+        }
+    }
+}
+
+/// Whether the server that keeps the state answers, and to which version its tables belong.
+pub(super) async fn server(url: &SecretString, options: &postgres::Options) -> Finding {
+    let Look { place, version, migration, known } = match postgres::Database::look(url, options).await {
+        Ok(look) => look,
+        Err(error) => {
+            // What is wrong, and behind the last semicolon what to do.
+            let text = error.to_string();
+            let (seen, advice) = text.rsplit_once("; ").unwrap_or((&text, "check DATABASE_URL"));
+            return Finding::broken("database", seen, advice);
+        }
+    };
+    let seen = format!("{place} answers, PostgreSQL {version}, migration {migration} of {known}");
+    match migration.cmp(&known) {
+        Ordering::Less => Finding::ok("database", format!("{seen}: the next start brings it up to date")),
+        Ordering::Equal => Finding::ok("database", seen),
+        Ordering::Greater => {
+            Finding::broken("database", seen, "a newer troupe has migrated it: run that version, or restore a backup")
         }
     }
 }

@@ -102,6 +102,18 @@ async fn a_file_in_the_place_of_the_data_folder_is_found() {
 }
 
 #[tokio::test]
+async fn a_server_that_does_not_answer_is_broken_and_its_password_stays_secret() {
+    let dir = folder(&[("agents/guide.yaml", GOOD)]);
+    let free = nobody().await.replace("http://", "");
+    let url = format!("postgres://troupe:hunter2@{free}/troupe");
+    let findings = examine(&sources(dir.path(), &nobody().await, &[("DATABASE_URL", &url)])).await;
+    let finding = find(&findings, "database");
+    assert_eq!((finding.health, finding.advice.as_str()), (Health::Broken, "check that it runs, and DATABASE_URL"));
+    assert!(finding.seen.contains(&format!("troupe@{free}/troupe")), "{finding:?}");
+    assert!(!format!("{findings:?}").contains("hunter2"), "a password is shown");
+}
+
+#[tokio::test]
 async fn a_provider_is_reached_for_only_with_a_key() {
     let spec = |key: &str| {
         GOOD.replace("guide", key).replace(
