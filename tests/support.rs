@@ -5,9 +5,11 @@
 //! | [`stage`] | a folder with agents, data and settings, on two free ports of its own |
 //! | [`node`] | the real binary as a process that can be killed, stopped and started again |
 //! | [`admin`] | the admin API, with plain HTTP, as a stranger would use it |
+//! | [`effects`] | the outside world of tools: it does what it is told and forgets nothing |
 //! | [`model`] | a server that speaks chat completions, counts every call and never gives a number twice |
 //! | [`postgres`] | a PostgreSQL of the test's own, when it is installed |
 //! | [`proxy`] | a line to a server that is cut, delayed, held, half-open, slow or refused on demand |
+//! | [`victim`] | a troupe in a process of its own, with a [`tampered`] store: it is [killed](killer) at a commit, or [changed](mutant), and [judged](judge) |
 //! | [`slack`] | Slack's side: signed requests out, replies in |
 //! | [`wait`] | waiting for a condition, never for a time |
 //!
@@ -17,8 +19,16 @@
 
 #[path = "support/admin.rs"]
 pub mod admin;
+#[path = "support/effects.rs"]
+pub mod effects;
+#[path = "support/judge.rs"]
+pub mod judge;
+#[path = "support/killer.rs"]
+pub mod killer;
 #[path = "support/model.rs"]
 pub mod model;
+#[path = "support/mutant.rs"]
+pub mod mutant;
 #[path = "support/node.rs"]
 pub mod node;
 #[path = "support/ports.rs"]
@@ -33,6 +43,10 @@ pub mod seed;
 pub mod slack;
 #[path = "support/stage.rs"]
 pub mod stage;
+#[path = "support/tampered.rs"]
+pub mod tampered;
+#[path = "support/victim.rs"]
+pub mod victim;
 #[path = "support/wait.rs"]
 pub mod wait;
 

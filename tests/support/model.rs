@@ -41,6 +41,8 @@ pub enum Answer {
     Text(String),
     /// A call of a tool.
     Tool(&'static str, Value),
+    /// Calls of several tools in one turn.
+    Tools(Vec<(&'static str, Value)>),
     /// An error status.
     Status(u16),
     /// Nothing, ever.
@@ -123,18 +125,23 @@ async fn complete(State(server): State<Arc<Server>>, Json(body): Json<Value>) ->
     tokio::time::sleep(think).await;
     match answer {
         Answer::Text(text) => completion(&asked, json!({"role": "assistant", "content": text}), "stop"),
-        Answer::Tool(name, arguments) => {
-            let function = json!({"name": name, "arguments": arguments.to_string()});
-            let call = json!({"id": format!("call_{}", asked.number), "type": "function", "function": function});
-            let message = json!({"role": "assistant", "content": null, "tool_calls": [call]});
-            completion(&asked, message, "tool_calls")
-        }
+        Answer::Tool(name, arguments) => wishes(&asked, vec![(name, arguments)]),
+        Answer::Tools(calls) => wishes(&asked, calls),
         Answer::Status(status) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             (status, json!({"error": {"message": "as told", "type": "stand_in"}}).to_string()).into_response()
         }
         Answer::Hang => std::future::pending().await,
     }
+}
+
+fn wishes(asked: &Asked, calls: Vec<(&str, Value)>) -> Response {
+    let call = |(place, (name, arguments)): (usize, (&str, Value))| {
+        let function = json!({"name": name, "arguments": arguments.to_string()});
+        json!({"id": format!("call_{}_{place}", asked.number), "type": "function", "function": function})
+    };
+    let calls: Vec<Value> = calls.into_iter().enumerate().map(call).collect();
+    completion(asked, json!({"role": "assistant", "content": null, "tool_calls": calls}), "tool_calls")
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the message moves into the answer")]
