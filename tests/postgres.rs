@@ -11,6 +11,8 @@
     reason = "a test: what fails here fails it, and it prints its own list"
 )]
 
+#[path = "postgres/plans.rs"]
+mod plans;
 #[path = "postgres/server.rs"]
 mod server;
 #[path = "postgres/tls.rs"]

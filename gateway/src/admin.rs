@@ -22,8 +22,10 @@ mod masking;
 mod params;
 mod problem;
 mod recent;
+mod results;
 mod runs;
 mod scrape;
+mod state;
 mod tasks;
 mod verb;
 
@@ -185,6 +187,11 @@ pub fn router(admin: Admin) -> Router {
         .route("/v1/tasks", get(tasks::list))
         .route("/v1/tasks/{task}", get(tasks::show))
         .route("/v1/runs/{run}/journal", get(runs::journal))
+        .route("/v1/results", get(results::list))
+        .route("/v1/results/{result}", get(results::show))
+        .route("/v1/state/{agent}", get(state::list))
+        .route("/v1/state/{agent}/", get(state::show_nameless))
+        .route("/v1/state/{agent}/{session}", get(state::show))
         .route("/v1/actors", get(actors::list))
         .route("/v1/actors/{*path}", get(actors::show).post(actors::act))
         .route("/v1/dead-letters", get(dead_letters::list))

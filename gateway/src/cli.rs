@@ -20,8 +20,10 @@ pub mod exit;
 pub mod migrate;
 pub mod printer;
 pub mod reach;
+pub mod results;
 pub mod runs;
 pub mod sheet;
+pub mod state;
 pub mod style;
 pub mod table;
 pub mod tasks;
@@ -108,6 +110,12 @@ enum Command {
     /// What happened inside a task
     #[command(subcommand, alias = "run")]
     Runs(runs::Verb),
+    /// How steps ended, by agent and time
+    #[command(subcommand, alias = "result")]
+    Results(results::Verb),
+    /// What an agent remembers between events
+    #[command(subcommand)]
+    State(state::Verb),
     /// The live tree of actors
     #[command(subcommand, alias = "actor")]
     Actors(actors::Verb),
@@ -219,6 +227,8 @@ async fn perform(cli: Cli, printer: &mut Printer) -> Result<Exit, Error> {
         Command::Agents(verb) => agents::run(verb, &reach::client(&global)?, printer).await,
         Command::Tasks(verb) => tasks::run(verb, &reach::client(&global)?, printer).await,
         Command::Runs(verb) => runs::run(verb, &reach::client(&global)?, printer).await,
+        Command::Results(verb) => results::run(verb, &reach::client(&global)?, printer).await,
+        Command::State(verb) => state::run(verb, &reach::client(&global)?, printer).await,
         Command::Actors(verb) => actors::run(verb, &reach::client(&global)?, printer).await,
         Command::Dlq(verb) => dlq::run(verb, &reach::client(&global)?, printer).await,
         Command::Doctor => doctor::run(&global, printer).await,

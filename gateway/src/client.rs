@@ -189,6 +189,26 @@ impl Client {
         self.get(&["v1", "runs", run, "journal"], &[]).await
     }
 
+    /// Results, filtered by `agent`, `status`, `since`, `until`, `cursor` and `limit`.
+    pub async fn results(&self, filter: &[(&str, String)]) -> Result<Value, Error> {
+        self.get(&["v1", "results"], filter).await
+    }
+
+    /// One result by the id of its step, its run or its task, or the beginning of it.
+    pub async fn result(&self, id: &str) -> Result<Value, Error> {
+        self.get(&["v1", "results", id], &[]).await
+    }
+
+    /// The sessions that an agent remembers something of, filtered by `cursor` and `limit`.
+    pub async fn sessions(&self, agent: &str, filter: &[(&str, String)]) -> Result<Value, Error> {
+        self.get(&["v1", "state", agent], filter).await
+    }
+
+    /// What an agent remembers of one session.
+    pub async fn session(&self, agent: &str, session: &str) -> Result<Value, Error> {
+        self.get(&["v1", "state", agent, session], &[]).await
+    }
+
     /// Every actor, a parent before its children.
     pub async fn actors(&self) -> Result<Value, Error> {
         self.get(&["v1", "actors"], &[]).await

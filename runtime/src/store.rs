@@ -11,6 +11,7 @@ pub mod conformance;
 mod damage;
 pub mod postgres;
 mod record;
+pub mod results;
 pub mod sqlite;
 
 use std::sync::Arc;
@@ -29,6 +30,8 @@ use crate::domain::outcome::Outcome;
 use crate::domain::step::{Epoch, Incarnation, StepStatus};
 use crate::domain::task::TaskStatus;
 use crate::fault::{Fault, Faulty};
+
+pub use results::{ResultFilter, ResultPlace, ResultRow, Results};
 
 /// Limits of a store, wherever it is kept.
 #[derive(Debug, Clone)]
@@ -54,6 +57,8 @@ pub struct Stores {
     pub steps: Arc<dyn Steps>,
     /// What happened.
     pub journal: Arc<dyn Journal>,
+    /// How it ended.
+    pub results: Arc<dyn Results>,
     /// What must still be told.
     pub outbox: Arc<dyn Outbox>,
     /// Answers on their way back.
@@ -392,6 +397,8 @@ pub trait Memory: Send + Sync {
     async fn load(&self, agent: &AgentName, session: &str) -> Result<Option<Remembered>, Error>;
     /// Saves it over the version that was loaded (0 = none was there); [`Error::Conflict`] when another is there.
     async fn save(&self, agent: &AgentName, session: &str, over: u64, body: &str) -> Result<u64, Error>;
+    /// The sessions that an agent remembers something of, by name, without what it remembers.
+    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<SessionRow>, Error>;
 }
 
 /// A memory with its version stamp.
@@ -401,6 +408,30 @@ pub struct Remembered {
     pub version: u64,
     /// JSON.
     pub body: Arc<str>,
+}
+
+/// Which sessions.
+#[derive(Debug, Clone)]
+pub struct SessionFilter {
+    /// Of this agent.
+    pub agent: AgentName,
+    /// Behind this name in the order.
+    pub after: Option<String>,
+    /// At most.
+    pub limit: usize,
+}
+
+/// A session that an agent remembers something of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SessionRow {
+    /// Its name.
+    pub session: String,
+    /// The version of the memory.
+    pub version: u64,
+    /// Its size, in bytes.
+    pub bytes: u64,
+    /// When it was saved last.
+    pub updated_at: DateTime<Utc>,
 }
 
 /// Why the store did not do it.

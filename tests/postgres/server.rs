@@ -21,9 +21,12 @@ use troupe_tests::postgres::{COMMIT, Postgres};
 use troupe_tests::proxy::{Cut, Proxy, Way};
 use troupe_tests::wait::{PATIENCE, until};
 
+use super::plans::plans;
+
 pub(crate) type Run = fn(&mut Postgres, String) -> LocalBoxFuture<'_, Result<(), String>>;
 
-pub(crate) const CASES: [(&str, Run); 7] = [
+pub(crate) const CASES: [(&str, Run); 8] = [
+    ("a page of results reads little, however many there are", |_, url| Box::pin(plans(url))),
     ("two nodes migrate at once", |_, url| Box::pin(two_migrate(url))),
     ("a database from the future is refused", |_, url| Box::pin(newer(url))),
     ("a task of one step and one turn costs six rows", |_, url| Box::pin(rows(url))),

@@ -91,6 +91,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
     }
 }
 
+/// The two variable segments of a path, percent-decoded.
+pub(super) struct Segments(pub(super) String, pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segments {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let read = Path::<(String, String)>::from_request_parts(parts, state).await;
+        let read = read.map(|Path((first, second))| Self(first, second));
+        read.map_err(|rejection| Problem::malformed(rejection.body_text()))
+    }
+}
+
 /// A span: a whole number with `ms`, `s`, `m` or `h`.
 pub(super) fn duration(name: &str, text: &str) -> Result<Duration, Problem> {
     let bad = || Problem::malformed(format!("{name}={:?} is no duration; write 500ms, 30s, 2m or 1h", clipped(text)));
@@ -108,15 +121,15 @@ pub(super) fn duration(name: &str, text: &str) -> Result<Duration, Problem> {
 }
 
 /// A point in time: RFC 3339, or a span before now.
-pub(super) fn since(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Problem> {
+pub(super) fn moment(name: &str, text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Problem> {
     // A `+` in a query means a space; times are written with one often enough to understand it.
     if let Ok(time) = DateTime::parse_from_rfc3339(&text.replace(' ', "+")) {
         return Ok(time.with_timezone(&Utc));
     }
-    let span = duration("since", text).ok().and_then(|span| chrono::TimeDelta::from_std(span).ok());
+    let span = duration(name, text).ok().and_then(|span| chrono::TimeDelta::from_std(span).ok());
     span.and_then(|span| now.checked_sub_signed(span)).ok_or_else(|| {
         Problem::malformed(format!(
-            "since={:?} is no time; write 2026-01-31T09:00:00Z or a span like 1h",
+            "{name}={:?} is no time; write 2026-01-31T09:00:00Z or a span like 1h",
             clipped(text)
         ))
     })
@@ -174,12 +187,15 @@ mod tests {
     }
 
     #[test]
-    fn since_is_a_time_or_a_span_before_now() {
+    fn a_moment_is_a_time_or_a_span_before_now() {
         let now = DateTime::parse_from_rfc3339("2026-01-31T12:00:00Z").unwrap().with_timezone(&Utc);
-        assert_eq!(since("1h", now).unwrap().to_rfc3339(), "2026-01-31T11:00:00+00:00");
-        assert_eq!(since("2026-01-31T12:00:00 02:00", now).unwrap().to_rfc3339(), "2026-01-31T10:00:00+00:00");
+        assert_eq!(moment("since", "1h", now).unwrap().to_rfc3339(), "2026-01-31T11:00:00+00:00");
+        assert_eq!(
+            moment("since", "2026-01-31T12:00:00 02:00", now).unwrap().to_rfc3339(),
+            "2026-01-31T10:00:00+00:00"
+        );
         for bad in ["yesterday", "", "9999999999999h", "2026-13-01T00:00:00Z"] {
-            assert!(since(bad, now).is_err(), "{bad} passed");
+            assert!(moment("since", bad, now).is_err(), "{bad} passed");
         }
     }
 

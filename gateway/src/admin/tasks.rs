@@ -15,7 +15,7 @@ use troupe_runtime::domain::task::TaskStatus;
 use troupe_runtime::store::{Task, TaskFilter};
 
 use super::identity::Known;
-use super::params::{Params, Segment, Wait, limit, since};
+use super::params::{Params, Segment, Wait, limit, moment};
 use super::problem::Problem;
 use super::{Admin, cursor, identity};
 
@@ -40,7 +40,7 @@ pub(super) async fn list(State(admin): State<Admin>, Params(filter): Params<Filt
     let wanted = TaskFilter {
         agent: filter.agent.map(|name| name.parse()).transpose().map_err(|error| bad(&error))?,
         status: filter.status.map(|word| word.parse::<TaskStatus>()).transpose().map_err(|error| bad(&error))?,
-        since: filter.since.map(|text| since(&text, Utc::now())).transpose()?,
+        since: filter.since.map(|text| moment("since", &text, Utc::now())).transpose()?,
         before: filter.cursor.map(|text| cursor::read(&text)).transpose()?,
         // One more than is shown tells whether there are more.
         limit: limit + 1,

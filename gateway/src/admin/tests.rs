@@ -6,6 +6,7 @@ mod agents;
 mod doors;
 mod letters;
 mod parts;
+mod results;
 mod tasks;
 
 use std::borrow::Cow;

@@ -123,6 +123,13 @@ impl Printer {
         }
     }
 
+    /// Says how to go on, when a list has more than it shows.
+    pub fn more(&mut self, body: &Value) {
+        if let Some(cursor) = body.get("next").and_then(Value::as_str) {
+            self.note(&format!("there are more; go on with --cursor {cursor}"));
+        }
+    }
+
     /// A note for whoever sits there.
     pub fn note(&mut self, text: &str) {
         let _ = writeln!(self.err, "{text}");
@@ -203,6 +210,15 @@ pub(crate) mod tests {
         assert_eq!(list(Format::Table, &json!([])), (String::new(), "no things\n".to_owned()));
         assert_eq!(list(Format::Name, &json!([])), (String::new(), String::new()));
         assert!(list(Format::Json, &json!([])).0.contains("\"items\": []"));
+    }
+
+    #[test]
+    fn a_list_says_how_to_go_on_only_when_there_is_more() {
+        let (mut printer, out, err) = captured(Format::Name);
+        printer.more(&json!({"items": [], "next": null}));
+        assert_eq!(err.text(), "");
+        printer.more(&json!({"items": [], "next": "c1ff"}));
+        assert_eq!((out.text().as_str(), err.text().as_str()), ("", "there are more; go on with --cursor c1ff\n"));
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub struct Filter {
     #[arg(long)]
     agent: Option<String>,
     /// Only those since then: a span (1h) or a time (2026-01-31T09:00:00Z)
-    #[arg(long, value_parser = parse_since)]
+    #[arg(long, value_parser = moment)]
     since: Option<DateTime<Utc>>,
     /// At most so many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -97,12 +97,7 @@ pub async fn run(verb: Verb, client: &Client, printer: &mut Printer) -> Result<E
             let query: Vec<_> = query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
             let body = client.tasks(&query).await?;
             printer.list(&TASKS, &body, items(&body))?;
-            for key in ["next_cursor", "cursor", "next"] {
-                if let Some(cursor) = body.get(key).filter(|cursor| !cursor.is_null()) {
-                    printer.note(&format!("there are more; go on with --cursor {}", plain(cursor)));
-                    break;
-                }
-            }
+            printer.more(&body);
         }
         Verb::Show { id } => {
             let body = client.task(&id, Duration::ZERO).await?;
@@ -150,7 +145,8 @@ pub fn ending(task: &Value) -> String {
         .unwrap_or_default()
 }
 
-fn parse_since(text: &str) -> Result<DateTime<Utc>, String> {
+/// A point in time on the command line: a time, or a span before now.
+pub(super) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
     if let Ok(time) = text.parse::<DateTime<Utc>>() {
         return Ok(time);
     }
@@ -192,7 +188,7 @@ fn sheet(task: &Value, style: Style) -> String {
 }
 
 /// Tokens in and out, and the cost where the price is known.
-fn usage(task: &Value) -> String {
+pub(super) fn usage(task: &Value) -> String {
     let number = |field: &str| at(task, field).and_then(Value::as_u64).unwrap_or_default();
     let (input, output) = (number("usage.input_tokens"), number("usage.output_tokens"));
     if input + output == 0 {
@@ -251,9 +247,9 @@ mod tests {
     }
 
     #[test]
-    fn since_takes_a_span_or_a_time() {
-        assert_eq!(parse_since("2026-01-01T00:00:00Z").unwrap().timestamp(), 1_767_225_600);
-        assert!((Utc::now() - parse_since("1h").unwrap()).num_minutes().abs_diff(60) <= 1);
-        assert!(parse_since("yesterday").is_err());
+    fn a_moment_is_a_span_or_a_time() {
+        assert_eq!(moment("2026-01-01T00:00:00Z").unwrap().timestamp(), 1_767_225_600);
+        assert!((Utc::now() - moment("1h").unwrap()).num_minutes().abs_diff(60) <= 1);
+        assert!(moment("yesterday").is_err());
     }
 }

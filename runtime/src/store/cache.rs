@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
-use super::{Error, Memory, Remembered, Specs, Stores};
+use super::{Error, Memory, Remembered, SessionFilter, SessionRow, Specs, Stores};
 use crate::domain::agent::{AgentName, AgentSpec};
 
 /// Counters of saves: keys share them by hash, so that a busy agent rarely disturbs another.
@@ -115,6 +115,10 @@ impl Memory for CachedMemory {
         }
         saved
     }
+
+    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<SessionRow>, Error> {
+        self.behind.sessions(filter).await
+    }
 }
 
 /// Specs, which never change under their digest.
@@ -189,6 +193,10 @@ mod tests {
 
         async fn save(&self, agent: &AgentName, session: &str, over: u64, body: &str) -> Result<u64, Error> {
             self.store.save(agent, session, over, body).await
+        }
+
+        async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<SessionRow>, Error> {
+            self.store.sessions(filter).await
         }
     }
 

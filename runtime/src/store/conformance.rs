@@ -9,6 +9,7 @@ mod journal;
 mod outbox;
 mod records;
 mod replies;
+mod results;
 mod sample;
 mod steps;
 
@@ -50,10 +51,8 @@ impl Case {
 /// Every case.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    [inbox::cases(), steps::cases(), journal::cases(), outbox::cases(), replies::cases(), records::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let cases = [inbox::cases(), steps::cases(), journal::cases(), results::cases(), outbox::cases()];
+    cases.into_iter().chain([replies::cases(), records::cases()]).flatten().collect()
 }
 
 /// A case, from its sentence and its function.

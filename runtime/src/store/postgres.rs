@@ -11,6 +11,7 @@ mod memory;
 mod nodes;
 mod outbox;
 mod replies;
+mod results;
 mod rows;
 mod specs;
 mod steps;
@@ -36,6 +37,7 @@ pub fn stores(database: Database, options: Options) -> Stores {
         journal: store.clone(),
         outbox: store.clone(),
         replies: store.clone(),
+        results: store.clone(),
         specs: store.clone(),
         nodes: store.clone(),
         memory: store,

@@ -7,16 +7,19 @@ use std::collections::HashSet;
 use std::fmt::Display;
 use std::hash::Hash;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::Error;
+use super::{Error, ResultFilter, ResultPlace};
 use crate::domain::chat::Usage;
 use crate::domain::ids::{StepId, TaskId};
 use crate::domain::journal::{Act, Entry};
 use crate::domain::outcome::Outcome;
 use crate::domain::step::StepStatus;
+
+/// The latest time that is looked for, since 1970: about the year 9999.
+const LATEST: TimeDelta = TimeDelta::days(8029 * 365);
 
 /// A value as JSON text: a row for a statement, or a document to store.
 pub(super) fn json<T: Serialize>(value: &T) -> Result<String, Error> {
@@ -53,6 +56,15 @@ pub(super) fn range(prefix: &str) -> Option<(Uuid, Uuid)> {
     }
     let filled = |with: &str| Uuid::parse_str(&format!("{digits}{}", with.repeat(32 - digits.len()))).ok();
     Some((filled("0")?, filled("f")?))
+}
+
+/// From when and until before when results are looked for: to the millisecond, as they are kept, and within the times
+/// that every database can hold.
+pub(super) fn window(filter: &ResultFilter, after: Option<ResultPlace>) -> (DateTime<Utc>, DateTime<Utc>) {
+    let (first, last) = (DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH + LATEST);
+    let within = |time: Option<DateTime<Utc>>, default| time.unwrap_or(default).clamp(first, last).trunc_subsecs(3);
+    let (since, until) = (within(filter.since, first), within(filter.until, last));
+    (since, after.map_or(until, |place| until.min(place.at + TimeDelta::milliseconds(1))))
 }
 
 /// How a step ended, as its row in `execution_results` tells.
@@ -121,6 +133,21 @@ mod tests {
     fn counts_do_not_turn_negative() {
         assert_eq!(count(u64::MAX), i64::MAX);
         assert_eq!(count(7), 7);
+    }
+
+    #[test]
+    fn a_window_is_whole_milliseconds_that_databases_can_hold() {
+        let any = ResultFilter::default();
+        let (first, last) = window(&any, None);
+        assert_eq!((first, last.timestamp()), (DateTime::UNIX_EPOCH, LATEST.num_seconds()));
+        let odd = DateTime::from_timestamp(5, 1_500_000).unwrap();
+        let wide = ResultFilter { since: Some(DateTime::<Utc>::MIN_UTC), until: Some(DateTime::<Utc>::MAX_UTC), ..any };
+        assert_eq!(window(&wide, None), (first, last));
+        let narrow = ResultFilter { since: Some(odd), until: Some(odd), ..wide };
+        assert_eq!(window(&narrow, None), (odd.trunc_subsecs(3), odd.trunc_subsecs(3)));
+        let after = ResultPlace { at: odd.trunc_subsecs(3), step: TaskId::derive("e", "a").run(0).step(0) };
+        let (_, until) = window(&ResultFilter { until: None, ..narrow }, Some(after));
+        assert_eq!(until, after.at + TimeDelta::milliseconds(1), "those of the same time are looked at again");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod memory;
 mod nodes;
 mod outbox;
 mod replies;
+mod results;
 mod rows;
 mod specs;
 mod steps;
@@ -32,6 +33,7 @@ pub fn stores(database: Database, options: Options) -> Stores {
         journal: store.clone(),
         outbox: store.clone(),
         replies: store.clone(),
+        results: store.clone(),
         specs: store.clone(),
         nodes: store.clone(),
         memory: store,
@@ -93,7 +95,7 @@ mod tests {
     use crate::domain::outcome::Outcome;
     use crate::domain::step::Incarnation;
     use crate::store::conformance::{Harness, cases};
-    use crate::store::{Acceptance, Accepted, Append, Claim, Completion, TaskFilter, cache};
+    use crate::store::{Acceptance, Accepted, Append, Claim, Completion, ResultFilter, TaskFilter, cache};
 
     /// A folder of its own; opening it again finds what was written.
     struct Folder {
@@ -268,6 +270,13 @@ mod tests {
         let listed = stores.tasks.tasks(&TaskFilter::default()).await.unwrap();
         let listed: Vec<_> = listed.into_iter().map(|task| task.id).collect();
         assert_eq!(listed, [claims[5], claims[4], claims[2]]);
+        // A page is filled with what can be read behind what cannot.
+        let page = ResultFilter { limit: 4, ..ResultFilter::default() };
+        let listed: Vec<_> = stores.results.results(&page).await.unwrap().iter().map(|result| result.task_id).collect();
+        assert_eq!(listed, [claims[4], claims[2], claims[1], claims[0]]);
+        let step = claims[3].run(0).step(0);
+        let Err(Error::Corrupt(damage)) = stores.results.result(step).await else { panic!("it was read") };
+        assert_eq!(damage.row, format!("step {step}"));
         let error = stores.tasks.event(claims[0]).await.unwrap_err();
         assert!(error.to_string().contains(&claims[0].to_string()), "{error}");
     }
@@ -300,13 +309,31 @@ mod tests {
         let walks = |plan: &str| plan.starts_with("SCAN") && !plan.contains("VIRTUAL TABLE") && plan != "SCAN c";
         let statements =
             [steps::STATEMENTS, journal::STATEMENTS, tasks::STATEMENTS, memory::STATEMENTS, replies::STATEMENTS];
-        for statement in statements.concat() {
+        for statement in [&statements.concat(), results::STATEMENTS].concat() {
             let explain = sqlx::AssertSqlSafe(format!("explain query plan {statement}"));
             let plan = sqlx::query(explain).fetch_all(database.readers()).await.unwrap();
             for line in plan {
                 let line: String = line.get("detail");
                 assert!(!walks(&line), "{line}\n{statement}");
             }
+        }
+    }
+
+    /// An order that the index does not have would sort an agent's whole share of the table for one page.
+    #[tokio::test]
+    async fn a_page_of_results_is_read_in_the_order_of_its_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let (database, _stores) = opened(&dir).await;
+        for statement in &results::STATEMENTS[1..] {
+            let explain = sqlx::AssertSqlSafe(format!("explain query plan {statement}"));
+            let plan = sqlx::query(explain).fetch_all(database.readers()).await.unwrap();
+            let plan: Vec<String> = plan.iter().map(|line| line.get("detail")).collect();
+            let by =
+                "INDEX execution_results_by_agent (agent_id=? AND execution_timestamp>? AND execution_timestamp<?)";
+            let searched =
+                plan.iter().position(|line| line.ends_with(by)).unwrap_or_else(|| panic!("{}", plan.join("\n")));
+            let sorted = plan[searched..].iter().find(|line| line.starts_with("USE TEMP B-TREE")).map(String::as_str);
+            assert_eq!(sorted, Some("USE TEMP B-TREE FOR LAST TERM OF ORDER BY"), "{}", plan.join("\n"));
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::sample::spec;
 use super::{Case, Harness, Verdict, case, conflict, ensure, equal, open, reopen, some};
 use crate::domain::agent::AgentName;
+use crate::store::SessionFilter;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -17,6 +18,7 @@ pub(super) fn cases() -> Vec<Case> {
         case!("a memory is saved over the version that it was made from", memory_versions),
         case!("of many saves over one version one wins", memory_race),
         case!("memories of agents and sessions are apart", memory_apart),
+        case!("an agent's sessions have pages, in order", sessions),
         case!("nobody is shown an older memory than was saved", memory_fresh),
     ]
 }
@@ -121,6 +123,36 @@ async fn memory_apart(harness: &mut dyn Harness) -> Verdict {
         equal("the memory", &&*loaded.body, &format!("\"{agent}/{session}\"").as_str())?;
     }
     Ok(())
+}
+
+async fn sessions(harness: &mut dyn Harness) -> Verdict {
+    let stores = open(harness).await?;
+    let agent: AgentName = "support".parse()?;
+    stores.memory.save(&"sales".parse()?, "b", 0, "{}").await?;
+    let names = ["", "C42:1700", "a", "b", "c '\"\u{1F3AD}"];
+    for name in names.iter().rev() {
+        let version = stores.memory.save(&agent, name, 0, "{}").await?;
+        stores.memory.save(&agent, name, version, &json!({"is": name}).to_string()).await?;
+    }
+    let mut filter = SessionFilter { agent: agent.clone(), after: None, limit: 2 };
+    let (mut found, mut sizes) = (Vec::new(), Vec::new());
+    loop {
+        let page = stores.memory.sessions(&filter).await?;
+        sizes.push(page.len());
+        let Some(last) = page.last() else { break };
+        filter.after = Some(last.session.clone());
+        found.extend(page);
+    }
+    equal("the pages", &sizes, &vec![2, 2, 1, 0])?;
+    equal("the names", &found.iter().map(|row| row.session.as_str()).collect(), &names.to_vec())?;
+    for row in &found {
+        let memory = some("a memory", stores.memory.load(&agent, &row.session).await?)?;
+        equal("its version and size", &(row.version, row.bytes), &(memory.version, memory.body.len() as u64))?;
+        let age = chrono::Utc::now() - row.updated_at;
+        ensure((-1..60).contains(&age.num_seconds()), format!("saved at {}", row.updated_at))?;
+    }
+    let stranger = SessionFilter { agent: "nobody".parse()?, after: None, limit: 2 };
+    equal("a stranger's", &stores.memory.sessions(&stranger).await?, &vec![])
 }
 
 async fn memory_fresh(harness: &mut dyn Harness) -> Verdict {

@@ -14,7 +14,7 @@ use crate::domain::agent::AgentName;
 use crate::group_commit::Operation;
 use crate::postgres;
 use crate::postgres::writer::{Session, Statement};
-use crate::store::{Error, Memory, Remembered};
+use crate::store::{Error, Memory, Remembered, SessionFilter, SessionRow};
 
 const LOAD: &str = "select version, body from agent_states where agent_id = $1 and session = $2";
 
@@ -36,6 +36,10 @@ const NEXT: &str = "\
     where s.agent_id = n.agent and s.session = n.session and s.version = n.seen \
     returning s.agent_id, s.session, s.version";
 
+const SESSIONS: &str = "\
+    select session, version, octet_length(body)::bigint as bytes, updated_at from agent_states \
+    where agent_id = $1 and session >= $2 and session is distinct from $3 order by session limit $4";
+
 #[async_trait]
 impl Memory for Store {
     async fn load(&self, agent: &AgentName, session: &str) -> Result<Option<Remembered>, Error> {
@@ -55,6 +59,25 @@ impl Memory for Store {
             Error::Conflict(format!("agent {agent}, session {session}: another version than {over} is there"))
         })
     }
+
+    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<SessionRow>, Error> {
+        let sessions = sqlx::query(SESSIONS)
+            .bind(filter.agent.as_str().to_owned())
+            .bind(filter.after.clone().unwrap_or_default())
+            .bind(filter.after.clone())
+            .bind(self.rows(filter.limit));
+        self.all(sessions).await?.iter().map(session).collect()
+    }
+}
+
+fn session(row: &PgRow) -> Result<SessionRow, Error> {
+    let row = Stored::new(row, "agent_states");
+    Ok(SessionRow {
+        session: row.get("session")?,
+        version: row.number("version")?,
+        bytes: row.number("bytes")?,
+        updated_at: row.time("updated_at")?,
+    })
 }
 
 /// One memory, ready for the writer.

@@ -18,7 +18,7 @@ use crate::domain::ids::StepId;
 use crate::domain::journal::{Entry, FORMAT_VERSION};
 use crate::postgres;
 pub(super) use crate::store::record::{
-    Ending, answer_of, at, count, in_entry, json, range, rounds, status_of, stored_outcome, task_place,
+    Ending, answer_of, at, count, in_entry, json, range, rounds, status_of, stored_outcome, task_place, window,
 };
 use crate::store::{Damage, Error};
 

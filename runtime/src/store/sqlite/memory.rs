@@ -14,7 +14,7 @@ use super::rows::{Stored, array, at, broken, count, json, rounds};
 use crate::domain::agent::AgentName;
 use crate::sqlite;
 use crate::sqlite::writer::Write;
-use crate::store::{Error, Memory, Remembered};
+use crate::store::{Error, Memory, Remembered, SessionFilter, SessionRow};
 
 const LOAD: &str = "select version, body from agent_states where agent_id = ?1 and session = ?2";
 
@@ -29,8 +29,12 @@ const SAVE: &str = "\
     where version = excluded.version - 1 \
     returning agent_id, session, version";
 
+const SESSIONS: &str = "\
+    select session, version, octet_length(body) as bytes, updated_at from agent_states \
+    where agent_id = ?1 and session >= ?2 and session is not ?3 order by session limit ?4";
+
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[LOAD, SAVE];
+pub(super) const STATEMENTS: &[&str] = &[LOAD, SAVE, SESSIONS];
 
 #[async_trait]
 impl Memory for Store {
@@ -54,6 +58,27 @@ impl Memory for Store {
             Error::Conflict(format!("agent {agent}, session {session}: another version than {over} is there"))
         })
     }
+
+    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<SessionRow>, Error> {
+        let rows = sqlx::query(SESSIONS)
+            .bind(filter.agent.as_str().to_owned())
+            .bind(filter.after.clone().unwrap_or_default())
+            .bind(filter.after.clone())
+            .bind(self.rows(filter.limit))
+            .fetch_all(self.database.readers())
+            .await?;
+        rows.iter().map(session).collect()
+    }
+}
+
+fn session(row: &SqliteRow) -> Result<SessionRow, Error> {
+    let row = Stored::new(row, "agent_states");
+    Ok(SessionRow {
+        session: row.get("session")?,
+        version: row.number("version")?,
+        bytes: row.number("bytes")?,
+        updated_at: row.time("updated_at")?,
+    })
 }
 
 /// One memory, ready for the writer.

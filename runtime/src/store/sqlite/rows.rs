@@ -19,7 +19,7 @@ use crate::domain::ids::StepId;
 use crate::domain::journal::{Entry, FORMAT_VERSION};
 use crate::sqlite;
 pub(super) use crate::store::record::{
-    Ending, answer_of, at, count, in_entry, json, range, rounds, status_of, stored_outcome, task_place,
+    Ending, answer_of, at, count, in_entry, json, range, rounds, status_of, stored_outcome, task_place, window,
 };
 use crate::store::{Damage, Error};
 
