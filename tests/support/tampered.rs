@@ -19,7 +19,8 @@ use troupe_runtime::domain::journal::Entry;
 use troupe_runtime::domain::step::{Epoch, Incarnation};
 use troupe_runtime::store::{
     Acceptance, Accepted, Append, Claim, Completion, Error, Journal, Memory, Nodes, Orphan, Outbox, Remembered,
-    Replies, ReplyOutcome, ReplyRow, ReplyState, Steps, Stores, Task, TaskFilter, Tasks, Told,
+    Replies, ReplyOutcome, ReplyRow, ReplyState, SessionFilter, SessionRow, Steps, Stores, Task, TaskFilter, Tasks,
+    Told,
 };
 
 /// What is done in place of an operation; without a word of its own, the operation.
@@ -93,7 +94,7 @@ impl Hand for Honest {}
 /// The stores with the hand in them.
 #[must_use]
 pub fn tampered(stores: Stores, hand: Arc<dyn Hand>) -> Stores {
-    let Stores { specs, .. } = stores.clone();
+    let Stores { results, specs, .. } = stores.clone();
     let tampered = Arc::new(Tampered { stores, hand });
     Stores {
         tasks: tampered.clone(),
@@ -103,6 +104,7 @@ pub fn tampered(stores: Stores, hand: Arc<dyn Hand>) -> Stores {
         replies: tampered.clone(),
         nodes: tampered.clone(),
         memory: tampered,
+        results,
         specs,
     }
 }
@@ -206,5 +208,9 @@ impl Memory for Tampered {
 
     async fn save(&self, agent: &AgentName, session: &str, over: u64, body: &str) -> Result<u64, Error> {
         self.hand.save(&self.stores, agent, session, over, body).await
+    }
+
+    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<SessionRow>, Error> {
+        self.stores.memory.sessions(filter).await
     }
 }
