@@ -170,7 +170,8 @@ impl Recovery {
         };
         match Served::prepare(&self.stage.ports, spec) {
             Ok(served) => {
-                let served = Arc::new(served);
+                // The digest that the run pins, whatever this version would write for the same spec.
+                let served = Arc::new(Served { digest: orphan.spec_digest.as_str().into(), ..served });
                 seen.pinned.insert(orphan.spec_digest.clone(), served.clone());
                 Ok(Some(served))
             }

@@ -16,6 +16,7 @@ use ractor_cluster_derive::RactorMessage;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument as _;
+use troupe_runtime::domain::chat::Usage;
 use troupe_runtime::domain::journal::{Act, Entry};
 use troupe_runtime::domain::outcome::{Failure, Outcome, Reason};
 use troupe_runtime::domain::run::{Action, Brief, Mismatch, Phase, Run};
@@ -105,16 +106,16 @@ impl StepActor {
         };
         let mut run = match Run::resumed(self.brief(), &entries) {
             Ok(run) => run,
-            Err(mismatch) => return self.abandon(&entries, Reason::Blocked, mismatch.to_string()).await,
+            Err(mismatch) => return self.abandon(&entries, mismatch.to_string()).await,
         };
         if self.work.claims > self.stage.options.claims_max {
             let claims = self.work.claims;
             let message = format!("the node died {claims} times under this step without any progress");
-            return self.abandon(&entries, Reason::CrashLoop, message).await;
+            return self.give_up(&run, Reason::CrashLoop, message).await;
         }
         match &self.beginning {
             Beginning::Fresh | Beginning::Resumed => {}
-            Beginning::GivenUp { cause } => return self.abandon(&entries, Reason::Crash, cause.clone()).await,
+            Beginning::GivenUp { cause } => return self.give_up(&run, Reason::Crash, cause.clone()).await,
             // Not another attempt, which would call again without knowing: the question comes first.
             Beginning::Fallen { .. } if run.is_in_doubt() => {}
             Beginning::Fallen { cause } => {
@@ -166,6 +167,8 @@ impl StepActor {
             limits: served.spec.limits,
             retries: served.spec.retries,
             tools: served.terms.clone(),
+            spec_digest: served.digest.to_string(),
+            copied: 0,
         }
     }
 
@@ -175,7 +178,7 @@ impl StepActor {
         let entry = Entry { seq: run.next_seq(), attempt: run.attempt(), at: self.stage.ports.clock.now(), act };
         run.apply(&entry)?;
         if let Some(outcome) = run.outcome() {
-            self.complete(entry, &outcome, run).await?;
+            self.complete(entry, &outcome, run.usage()).await?;
             return Ok(Some(Ending::Over(outcome)));
         }
         let parked = run.phase() == Phase::Waiting;
@@ -192,33 +195,41 @@ impl StepActor {
         Ok(parked.then_some(Ending::Parked))
     }
 
-    async fn complete(&self, entry: Entry, outcome: &Outcome, run: &Run) -> Result<(), Stopped> {
+    async fn complete(&self, entry: Entry, outcome: &Outcome, usage: Usage) -> Result<(), Stopped> {
         let completion = Completion {
             claim: self.work.held(),
             agent: self.work.served.spec.name.clone(),
             entry,
             outcome: outcome.clone(),
-            usage: run.usage(),
+            usage,
         };
         self.patiently(|| self.stage.ports.stores.steps.complete(completion.clone())).await
     }
 
-    /// Ends a step whose journal is of no use any more.
-    async fn abandon(&self, entries: &[Entry], reason: Reason, message: String) -> Result<Ending, Stopped> {
+    /// Ends a step that nobody is to try again.
+    async fn give_up(&self, run: &Run, reason: Reason, message: String) -> Result<Ending, Stopped> {
+        let failure = Failure { reason, message, retryable: false };
+        self.fail(run.next_seq(), run.attempt(), failure, run.usage()).await
+    }
+
+    /// Ends a step whose journal does not fit: tried again, it would be so again.
+    async fn abandon(&self, entries: &[Entry], message: String) -> Result<Ending, Stopped> {
         let (seq, attempt) = entries.last().map_or((0, 1), |entry| (entry.seq + 1, entry.attempt));
-        self.fail(seq, attempt, Failure { reason, message, retryable: false }).await
+        let failure = Failure { reason: Reason::Blocked, message, retryable: false };
+        self.fail(seq, attempt, failure, usage_of(entries)).await
     }
 
     /// Ends a step whose journal cannot be read: tried again, it would be so again.
     async fn block(&self, message: String) -> Result<Ending, Stopped> {
-        // Behind all entries, wherever they end.
-        self.fail(u32::MAX, 1, Failure { reason: Reason::Blocked, message, retryable: false }).await
+        let failure = Failure { reason: Reason::Blocked, message, retryable: false };
+        // Behind all entries, wherever they end; what they used is not known.
+        self.fail(u32::MAX, 1, failure, Usage::default()).await
     }
 
-    async fn fail(&self, seq: u32, attempt: u32, failure: Failure) -> Result<Ending, Stopped> {
+    async fn fail(&self, seq: u32, attempt: u32, failure: Failure, usage: Usage) -> Result<Ending, Stopped> {
         let outcome = Outcome::Failed { failure: failure.clone() };
         let entry = Entry { seq, attempt, at: self.stage.ports.clock.now(), act: Act::AttemptFailed { failure } };
-        self.complete(entry, &outcome, &Run::new(self.brief())).await?;
+        self.complete(entry, &outcome, usage).await?;
         Ok(Ending::Over(outcome))
     }
 
@@ -315,6 +326,16 @@ impl Actor for StepActor {
         myself.stop(None);
         Ok(())
     }
+}
+
+/// What the model calls of a journal used, whatever else is wrong with it.
+fn usage_of(entries: &[Entry]) -> Usage {
+    entries.iter().fold(Usage::default(), |mut usage, entry| {
+        if let Act::ModelResult { completion, .. } = &entry.act {
+            usage.add(completion.usage);
+        }
+        usage
+    })
 }
 
 impl Line {

@@ -146,7 +146,7 @@ impl Seen {
             wrong.push(format!("calls of the model by turn: {:?}, not {:?}", self.calls_by_turn(), expected.calls));
         }
         let journaled = self.journal.iter().filter_map(|entry| match &entry.act {
-            Act::ModelResult { completion } => Some(completion.request_id.clone().unwrap_or_default()),
+            Act::ModelResult { completion, .. } => Some(completion.request_id.clone().unwrap_or_default()),
             _ => None,
         });
         for (turn, journaled) in journaled.enumerate() {

@@ -31,7 +31,7 @@ impl StepActor {
                 let seconds = begun.elapsed().as_secs_f64();
                 self.stage.ports.metrics.model_called(agent, &completion.provider, &completion.model, "ok", seconds);
                 self.stage.ports.metrics.tokens_used(agent, &completion.provider, &completion.model, completion.usage);
-                Act::ModelResult { completion }
+                Act::ModelResult { completion, request: Some(run.request()) }
             }
             Ok(Err(model::Error::Deadline { .. })) | Err(_) => self.timed_out(),
             Ok(Err(error)) => {

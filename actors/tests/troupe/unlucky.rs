@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::json;
 use troupe_actors::registry::AgentStatus;
+use troupe_actors::stage::Options;
 use troupe_actors::troupe::Submission;
 use troupe_runtime::domain::agent::ExecutionMode;
 use troupe_runtime::domain::chat::{Completion, Message};
@@ -75,6 +76,19 @@ async fn a_step_whose_journal_cannot_be_read_is_blocked_and_not_tried_for_ever()
         matches!(&ended.outcome, Some(Outcome::Failed { failure }) if failure.reason == Reason::Blocked),
         "{ended:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_step_used_is_told_also_when_it_is_given_up() {
+    let options = || Options { claims_max: 1, ..options() };
+    let cast = || vec![(spec("unlucky"), Puppet::new(|_| wants("wait", json!({"seconds": 20}))))];
+    let house = House::open_with(tempfile::tempdir().unwrap(), cast(), options()).await;
+    let task = house.ask("unlucky", "go").await;
+    house.journal_grows_to(task, 1).await;
+    let house = House::open_with(house.crash().await, cast(), options()).await;
+    let ended = house.ended(task).await;
+    assert!(matches!(&ended.outcome, Some(Outcome::Failed { failure }) if failure.reason == Reason::CrashLoop));
+    assert_eq!((ended.usage.input_tokens, ended.usage.output_tokens), (3, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

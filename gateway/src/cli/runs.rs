@@ -172,14 +172,14 @@ mod tests {
         let failure = Failure { reason: Reason::Model, message: "503".into(), retryable: true };
         let acts = [
             Act::AttemptFailed { failure },
-            Act::ModelResult { completion: completion("", vec![wait]) },
+            Act::ModelResult { completion: completion("", vec![wait]), request: None },
             Act::ToolResult {
                 call_id: "c1".into(),
                 tool: "wait".into(),
                 content: "no\nsuch host".into(),
                 is_error: true,
             },
-            Act::ModelResult { completion: completion("All is well.", vec![]) },
+            Act::ModelResult { completion: completion("All is well.", vec![]), request: None },
         ];
         let start: DateTime<Utc> = "2026-01-01T00:00:00Z".parse().unwrap();
         let entry = |(n, act)| Entry {

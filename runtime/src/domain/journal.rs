@@ -42,6 +42,9 @@ pub enum Act {
     ModelResult {
         /// The answer with its usage.
         completion: Completion,
+        /// The digest of what was asked ([`super::conversation`]); entries of 0.1.0 have none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request: Option<String>,
     },
     /// A tool is about to be called (committed before the call, for tools that must not run twice unseen).
     ToolIntent {
@@ -190,5 +193,20 @@ mod tests {
             r#"{"seq":3,"attempt":1,"at":"2023-11-14T22:13:20Z","kind":"tool_result","call_id":"c1","tool":"clock","content":"noon","is_error":false}"#
         );
         assert_eq!(serde_json::from_str::<Entry>(&text).unwrap(), entry);
+    }
+
+    #[test]
+    fn an_answer_of_a_model_is_pinned_with_and_without_its_request() {
+        let old = concat!(
+            r#"{"seq":0,"attempt":1,"at":"2023-11-14T22:13:20Z","kind":"model_result","completion":{"text":"hi","#,
+            r#""finish":"stop","usage":{"input_tokens":1,"output_tokens":2,"cost_microusd":3},"provider":"p","model":"m"}}"#
+        );
+        let new = old.replace("\"m\"}}", "\"m\"},\"request\":\"00ff\"}");
+        for (text, expected) in [(old, None), (new.as_str(), Some("00ff"))] {
+            let entry: Entry = serde_json::from_str(text).unwrap();
+            let Act::ModelResult { request, .. } = &entry.act else { panic!("{entry:?}") };
+            assert_eq!(request.as_deref(), expected);
+            assert_eq!(serde_json::to_string(&entry).unwrap(), text);
+        }
     }
 }

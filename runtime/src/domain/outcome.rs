@@ -5,6 +5,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// Why an attempt or a step failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,4 +94,32 @@ pub enum Outcome {
         /// Who or why.
         reason: String,
     },
+}
+
+impl Outcome {
+    /// SHA-256 over the canonical JSON (sorted keys, no blanks), hex: what a replay is held against, and what anybody can
+    /// compute from the outcome as it is shown (`jq -cSj .outcome | sha256sum`).
+    #[must_use]
+    pub fn digest(&self) -> String {
+        // Serialising a value of this type cannot fail, and a JSON object is ordered by its keys.
+        let text = serde_json::to_value(self).unwrap_or_default().to_string();
+        hex::encode(Sha256::digest(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_has_a_digest_that_a_shell_can_compute() {
+        let succeeded = Outcome::Succeeded { output: "Grüße, \"you\"".to_owned() };
+        // printf '{"output":"Grüße, \\"you\\"","status":"succeeded"}' | sha256sum
+        let expected = "0259d1e1bcd42a5223a922460bd610c40fa346f7d6d2941d275ec9e5d7af160f";
+        assert_eq!(succeeded.digest(), expected);
+        let failure = Failure { reason: Reason::Turns, message: "x".to_owned(), retryable: false };
+        // printf '{"failure":{"message":"x","reason":"turns","retryable":false},"status":"failed"}' | sha256sum
+        let expected = "d08899174c9bc01cc70e87aa20552567197fe18316d8b18045d1086c4f60d2ba";
+        assert_eq!(Outcome::Failed { failure }.digest(), expected);
+    }
 }

@@ -22,42 +22,19 @@
 //! fold over the same entries followed by [`Run::resumed`]; there is no second path. An entry that does not fit is a
 //! [`Mismatch`]: the journal and this code disagree, and the step is `blocked` instead of being tried again.
 
-use std::collections::BTreeMap;
+mod brief;
+mod mismatch;
 
 use sha2::{Digest, Sha256};
 
-use super::agent::{Limits, Rule};
+pub use self::brief::{Brief, ToolTerms};
+pub use self::mismatch::{Mismatch, Why};
+use super::agent::Rule;
 use super::chat::{Completion, Finish, Message, ToolCall, Usage};
 use super::clarification::{Category, Clarification};
-use super::ids::RunId;
+use super::conversation::Conversation;
 use super::journal::{Act, Effect, Entry, idempotency_key};
 use super::outcome::{Failure, Outcome, Reason};
-
-/// What is fixed for a step before it starts.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Brief {
-    /// The run.
-    pub run: RunId,
-    /// The step's number in it.
-    pub step_no: u32,
-    /// What was asked.
-    pub input: String,
-    /// The ends of an attempt and of the step.
-    pub limits: Limits,
-    /// Attempts after the first.
-    pub retries: u32,
-    /// The tools there are, and what may be done with them.
-    pub tools: BTreeMap<String, ToolTerms>,
-}
-
-/// On which terms a tool may be called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ToolTerms {
-    /// What a second call would do.
-    pub effect: Effect,
-    /// Whether it may be called at all.
-    pub rule: Rule,
-}
 
 /// Where a step stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -120,16 +97,14 @@ enum CallState {
     Refused,
 }
 
-/// The journal and the code disagree.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("entry {seq} ({kind}) does not fit a step that is {phase:?}")]
-pub struct Mismatch {
-    /// The entry.
-    pub seq: u32,
-    /// Its kind.
-    pub kind: &'static str,
-    /// Where the step stood.
-    pub phase: Phase,
+impl CallState {
+    /// What a life finds that begins now: nobody knows how far a call came that was under way.
+    const fn after_a_crash(self) -> Self {
+        match self {
+            Self::Intended => Self::InDoubt,
+            other => other,
+        }
+    }
 }
 
 /// The fold of a step's journal.
@@ -143,7 +118,8 @@ pub struct Run {
     calls: u32,
     next_seq: u32,
     usage: Usage,
-    messages: Vec<Message>,
+    copied_usage: Usage,
+    conversation: Conversation,
     open: Vec<Open>,
     last_failure: Option<Failure>,
     cancelled: String,
@@ -153,8 +129,8 @@ impl Run {
     /// A step before its first entry.
     #[must_use]
     pub fn new(brief: Brief) -> Self {
-        let opening = Message::User { text: brief.input.clone() };
         Self {
+            conversation: brief.conversation(),
             brief,
             phase: Phase::Thinking,
             attempt: 1,
@@ -162,7 +138,7 @@ impl Run {
             calls: 0,
             next_seq: 0,
             usage: Usage::default(),
-            messages: vec![opening],
+            copied_usage: Usage::default(),
             open: Vec::new(),
             last_failure: None,
             cancelled: String::new(),
@@ -179,9 +155,7 @@ impl Run {
             run.apply(entry)?;
         }
         for open in &mut run.open {
-            if open.state == CallState::Intended {
-                open.state = CallState::InDoubt;
-            }
+            open.state = open.state.after_a_crash();
         }
         Ok(run)
     }
@@ -210,10 +184,22 @@ impl Run {
         self.next_seq
     }
 
-    /// What all model calls of the step used.
+    /// What all model calls of the step used; those that a fork has copied were paid for elsewhere and do not count.
     #[must_use]
     pub const fn usage(&self) -> Usage {
         self.usage
+    }
+
+    /// What the model calls had used whose entries a fork has copied.
+    #[must_use]
+    pub const fn copied_usage(&self) -> Usage {
+        self.copied_usage
+    }
+
+    /// The digest of the request that asks the model now ([`super::conversation`]).
+    #[must_use]
+    pub fn request(&self) -> String {
+        self.conversation.request()
     }
 
     /// Whether a call that must not run twice may have happened: another attempt would do it blindly, so a person is
@@ -227,7 +213,7 @@ impl Run {
     /// The conversation of this attempt, oldest first.
     #[must_use]
     pub fn messages(&self) -> &[Message] {
-        &self.messages
+        self.conversation.messages()
     }
 
     /// The outcome, once there is one.
@@ -235,7 +221,7 @@ impl Run {
     pub fn outcome(&self) -> Option<Outcome> {
         match self.phase {
             Phase::Answered => {
-                let output = self.messages.last().map(Message::text).unwrap_or_default().to_owned();
+                let output = self.messages().last().map(Message::text).unwrap_or_default().to_owned();
                 Some(Outcome::Succeeded { output })
             }
             Phase::Failed => self.last_failure.clone().map(|failure| Outcome::Failed { failure }),
@@ -247,12 +233,23 @@ impl Run {
     /// What to do next. Pure: the same fold answers the same.
     #[must_use]
     pub fn next(&self) -> Action {
+        self.next_with(|state| state)
+    }
+
+    /// What a life would do next that begins here, after a crash.
+    #[must_use]
+    pub fn next_after_a_crash(&self) -> Action {
+        self.next_with(CallState::after_a_crash)
+    }
+
+    fn next_with(&self, now: impl Fn(CallState) -> CallState) -> Action {
         if let Some(outcome) = self.outcome() {
             return Action::Finish(outcome);
         }
+        let next_call = |open: &Open| self.next_call(open, now(open.state));
         match self.phase {
             Phase::Thinking => self.spent().map_or(Action::CallModel, fail),
-            Phase::Acting => self.open.iter().find_map(|open| self.next_call(open)).unwrap_or(Action::CallModel),
+            Phase::Acting => self.open.iter().find_map(next_call).unwrap_or(Action::CallModel),
             _ => Action::Wait,
         }
     }
@@ -262,62 +259,91 @@ impl Run {
     /// # Errors
     /// [`Mismatch`] when it does not fit; the fold is then unusable.
     pub fn apply(&mut self, entry: &Entry) -> Result<(), Mismatch> {
-        let mismatch = Mismatch { seq: entry.seq, kind: entry.act.kind(), phase: self.phase };
-        let fits = entry.seq == self.next_seq && entry.attempt == self.attempt && self.outcome().is_none();
-        if !fits || !self.fold(&entry.act) {
-            return Err(mismatch);
-        }
+        let phase = self.phase;
+        self.fold(entry).map_err(|why| Mismatch { seq: entry.seq, kind: entry.act.kind(), phase, why })?;
         self.next_seq += 1;
         Ok(())
     }
 
-    /// `false` when the act does not fit the phase.
-    fn fold(&mut self, act: &Act) -> bool {
-        match (self.phase, act) {
-            (Phase::Thinking, Act::ModelResult { completion }) => self.answered(completion),
-            (Phase::Acting, Act::ToolIntent { call_id, .. }) => self.advance(call_id, CallState::Intended),
+    /// Whether the next entry was copied by a fork, made for another run and perhaps another spec.
+    pub(super) const fn copies(&self) -> bool {
+        self.next_seq < self.brief.copied
+    }
+
+    fn fold(&mut self, entry: &Entry) -> Result<(), Why> {
+        if entry.seq != self.next_seq {
+            return Err(Why::Place(self.next_seq));
+        }
+        if entry.attempt != self.attempt {
+            return Err(Why::Attempt(self.attempt));
+        }
+        if self.outcome().is_some() {
+            return Err(Why::Over);
+        }
+        match (self.phase, &entry.act) {
+            (Phase::Thinking, Act::ModelResult { completion, request }) => {
+                let other = request.as_ref().is_some_and(|request| *request != self.request());
+                if other && !self.copies() {
+                    return Err(Why::Request);
+                }
+                self.answered(completion);
+                Ok(())
+            }
+            (Phase::Acting, Act::ToolIntent { call_id, key, .. }) => {
+                let copies = self.copies();
+                let open = self.wanted(call_id)?;
+                if open.key != *key && !copies {
+                    return Err(Why::Key);
+                }
+                open.state = CallState::Intended;
+                Ok(())
+            }
             (Phase::Acting, Act::ToolResult { call_id, tool, content, is_error }) => {
-                let Some(at) = self.open.iter().position(|open| open.call.id == *call_id) else { return false };
-                self.open.remove(at);
-                self.messages.push(Message::Tool {
-                    call_id: call_id.clone(),
-                    tool: tool.clone(),
-                    content: content.clone(),
-                    is_error: *is_error,
-                });
+                self.wanted(call_id)?;
+                self.open.retain(|open| open.call.id != *call_id);
+                let (call_id, tool, content) = (call_id.clone(), tool.clone(), content.clone());
+                self.conversation.push(Message::Tool { call_id, tool, content, is_error: *is_error });
                 if self.open.is_empty() {
                     self.phase = Phase::Thinking;
                 }
-                true
+                Ok(())
             }
             (Phase::Acting, Act::ClarificationRaised { clarification }) => {
+                self.wanted(&clarification.call_id)?.state = CallState::Asked;
                 self.phase = Phase::Waiting;
-                self.advance(&clarification.call_id, CallState::Asked)
+                Ok(())
             }
             (Phase::Waiting, Act::ClarificationAnswered { answer, .. }) => {
                 self.phase = Phase::Acting;
                 let state = if answer.approves() { CallState::Allowed } else { CallState::Refused };
                 let asked = self.open.iter_mut().find(|open| open.state == CallState::Asked);
-                asked.map(|open| open.state = state).is_some()
+                asked.map(|open| open.state = state).ok_or(Why::Act)
             }
             (_, Act::AttemptFailed { failure }) => {
                 self.failed(failure);
-                true
+                Ok(())
             }
             (_, Act::Cancelled { reason }) => {
                 self.phase = Phase::Cancelled;
                 self.cancelled.clone_from(reason);
-                true
+                Ok(())
             }
-            _ => false,
+            _ => Err(Why::Act),
         }
     }
 
-    fn answered(&mut self, completion: &Completion) -> bool {
+    /// The open call of this id.
+    fn wanted(&mut self, call_id: &str) -> Result<&mut Open, Why> {
+        let call = || Why::Call(call_id.to_owned());
+        self.open.iter_mut().find(|open| open.call.id == call_id).ok_or_else(call)
+    }
+
+    fn answered(&mut self, completion: &Completion) {
         self.turns += 1;
-        self.usage.add(completion.usage);
-        self.messages
-            .push(Message::Assistant { text: completion.text.clone(), tool_calls: completion.tool_calls.clone() });
+        let usage = if self.copies() { &mut self.copied_usage } else { &mut self.usage };
+        usage.add(completion.usage);
+        let (text, tool_calls) = (completion.text.clone(), completion.tool_calls.clone());
+        self.conversation.push(Message::Assistant { text, tool_calls });
         if completion.tool_calls.is_empty() {
             if completion.finish == Finish::Refused {
                 self.last_failure = Some(refused(completion));
@@ -333,12 +359,6 @@ impl Run {
             self.calls += self.open.len() as u32;
             self.phase = Phase::Acting;
         }
-        true
-    }
-
-    fn advance(&mut self, call_id: &str, state: CallState) -> bool {
-        let open = self.open.iter_mut().find(|open| open.call.id == call_id);
-        open.map(|open| open.state = state).is_some()
     }
 
     fn failed(&mut self, failure: &Failure) {
@@ -348,7 +368,7 @@ impl Run {
             self.turns = 0;
             self.calls = 0;
             self.last_failure = None;
-            self.messages = vec![Message::User { text: self.brief.input.clone() }];
+            self.conversation = self.brief.conversation();
             self.phase = Phase::Thinking;
         } else {
             self.last_failure = Some(failure.clone());
@@ -377,8 +397,8 @@ impl Run {
     }
 
     /// What a wanted call needs next.
-    fn next_call(&self, open: &Open) -> Option<Action> {
-        let Open { call, key, state } = open;
+    fn next_call(&self, open: &Open, state: CallState) -> Option<Action> {
+        let Open { call, key, .. } = open;
         let Some(terms) = self.brief.tools.get(&call.name) else {
             let known: Vec<&str> = self.brief.tools.keys().map(String::as_str).collect();
             return Some(answer(call, format!("there is no tool {:?}; there are: {}", call.name, known.join(", "))));
@@ -438,4 +458,4 @@ fn refused(completion: &Completion) -> Failure {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::domain) mod tests;

@@ -113,7 +113,7 @@ pub(super) fn stored_outcome(outcome: &Outcome, entry: &Entry) -> Result<Option<
 /// The outcome that an entry is by itself.
 pub(super) fn answer_of(entry: &Entry) -> Option<Outcome> {
     match &entry.act {
-        Act::ModelResult { completion } => Some(Outcome::Succeeded { output: completion.text.clone() }),
+        Act::ModelResult { completion, .. } => Some(Outcome::Succeeded { output: completion.text.clone() }),
         _ => None,
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, LOCATION};
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -24,6 +24,9 @@ mod address;
 mod hosts;
 
 use hosts::Hosts;
+
+/// Reading changes nothing; but a server that counts or bills calls can tell a repeated one.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The limits of `http_get`.
 #[derive(Debug, Clone, Copy)]
@@ -117,13 +120,14 @@ impl HttpGetTool {
         Ok(Self { hosts: Hosts::parse(hosts)?, client, options })
     }
 
-    async fn fetch(&self, arguments: &Value) -> Result<Answer, Refusal> {
+    async fn fetch(&self, arguments: &Value, key: &str) -> Result<Answer, Refusal> {
         let text = arguments.get("url").and_then(Value::as_str).ok_or(Refusal::NoUrl)?;
         let mut url = Url::parse(text.trim()).map_err(|_| Refusal::NoUrl)?;
         for _ in 0..=self.options.redirects_max {
             url.set_fragment(None);
             self.check(&url)?;
-            let response = self.client.get(url.clone()).send().await.map_err(|error| network(&url, error))?;
+            let request = self.client.get(url.clone()).header(IDEMPOTENCY_KEY, key);
+            let response = request.send().await.map_err(|error| network(&url, error))?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return self.read(response, &url).await;
             }
@@ -207,7 +211,7 @@ impl Tool for HttpGetTool {
 
     async fn call(&self, invocation: Invocation) -> Answer {
         let limit = self.options.timeout.min(invocation.time_left);
-        match timeout(limit, self.fetch(&invocation.arguments)).await {
+        match timeout(limit, self.fetch(&invocation.arguments, &invocation.idempotency_key)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(refusal)) => Answer::error(refusal.to_string()),
             Err(_) => Answer::error(format!("the page did not come within {limit:?}")),

@@ -10,10 +10,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::domain::agent::Limits;
 use crate::domain::clarification::Answer;
 use crate::domain::ids::TaskId;
 
-fn brief() -> Brief {
+pub(in crate::domain) fn brief() -> Brief {
     let terms = |effect, rule| ToolTerms { effect, rule };
     Brief {
         run: TaskId::derive("event", "agent").run(0),
@@ -37,10 +38,12 @@ fn brief() -> Brief {
         .into_iter()
         .map(|(name, terms)| (name.to_owned(), terms))
         .collect(),
+        spec_digest: "d1".into(),
+        copied: 0,
     }
 }
 
-fn turn(text: &str, tools: &[&str]) -> Act {
+pub(in crate::domain) fn turn(text: &str, tools: &[&str]) -> Act {
     let call = |(n, name): (usize, &&str)| ToolCall { id: format!("c{n}"), name: (*name).into(), arguments: json!({}) };
     let finish = if tools.is_empty() { Finish::Stop } else { Finish::ToolCalls };
     Act::ModelResult {
@@ -53,29 +56,38 @@ fn turn(text: &str, tools: &[&str]) -> Act {
             model: "m".into(),
             request_id: None,
         },
+        request: None,
     }
 }
 
-fn result(call: &str, tool: &str) -> Act {
+pub(in crate::domain) fn result(call: &str, tool: &str) -> Act {
     Act::ToolResult { call_id: call.into(), tool: tool.into(), content: "done".into(), is_error: false }
 }
 
-fn failed(retryable: bool) -> Act {
+pub(in crate::domain) fn failed(retryable: bool) -> Act {
     Act::AttemptFailed { failure: Failure { reason: Reason::Model, message: "down".into(), retryable } }
 }
 
+/// With the digest of what was asked, as the step actor records an answer.
+pub(in crate::domain) fn asked(act: Act, run: &Run) -> Act {
+    match act {
+        Act::ModelResult { completion, .. } => Act::ModelResult { completion, request: Some(run.request()) },
+        other => other,
+    }
+}
+
 /// Records acts as the step actor does.
-struct Recorder {
-    run: Run,
-    journal: Vec<Entry>,
+pub(in crate::domain) struct Recorder {
+    pub(in crate::domain) run: Run,
+    pub(in crate::domain) journal: Vec<Entry>,
 }
 
 impl Recorder {
-    fn new() -> Self {
+    pub(in crate::domain) fn new() -> Self {
         Self { run: Run::new(brief()), journal: Vec::new() }
     }
 
-    fn record(&mut self, act: Act) -> Result<(), Mismatch> {
+    pub(in crate::domain) fn record(&mut self, act: Act) -> Result<(), Mismatch> {
         let at = DateTime::from_timestamp(0, 0).unwrap();
         let entry = Entry { seq: self.run.next_seq(), attempt: self.run.attempt(), at, act };
         self.run.apply(&entry)?;
@@ -156,9 +168,9 @@ fn denied_and_unknown_tools_are_answered_not_called() {
 #[test]
 fn unreadable_arguments_are_answered_not_sent_to_a_tool() {
     let mut step = Recorder::new();
-    let Act::ModelResult { mut completion } = turn("", &["pay"]) else { unreachable!() };
+    let Act::ModelResult { mut completion, request } = turn("", &["pay"]) else { unreachable!() };
     completion.tool_calls[0].arguments = Value::Null;
-    step.record(Act::ModelResult { completion }).unwrap();
+    step.record(Act::ModelResult { completion, request }).unwrap();
     assert!(matches!(step.run.next(), Action::Record(Act::ToolResult { is_error: true, .. })));
 }
 
@@ -216,9 +228,9 @@ fn the_limits_stop_the_step_and_say_so() {
 #[test]
 fn a_refusal_of_the_model_is_final() {
     let mut step = Recorder::new();
-    let Act::ModelResult { mut completion } = turn("I will not", &[]) else { unreachable!() };
+    let Act::ModelResult { mut completion, request } = turn("I will not", &[]) else { unreachable!() };
     completion.finish = Finish::Refused;
-    step.record(Act::ModelResult { completion }).unwrap();
+    step.record(Act::ModelResult { completion, request }).unwrap();
     let Action::Record(act) = step.run.next() else { panic!("fail the attempt") };
     assert_eq!(step.phase(act), Phase::Failed);
 }
@@ -238,47 +250,86 @@ fn what_does_not_fit_is_a_mismatch() {
     assert!(done.record(turn("y", &[])).is_err());
 }
 
+#[test]
+fn an_answer_to_another_request_and_a_call_under_another_key_are_mismatches() {
+    let mut step = Recorder::new();
+    let first = asked(turn("", &["pay"]), &step.run);
+    step.record(first).unwrap();
+    let Action::Record(Act::ToolIntent { call_id, tool, key }) = step.run.next() else { panic!("intent first") };
+    let intent = |key: String| Act::ToolIntent { call_id: call_id.clone(), tool: tool.clone(), key };
+    step.record(intent(key.clone())).unwrap();
+    let resumed =
+        |brief: Brief, journal: &[Entry]| Run::resumed(brief, journal).map(|_| ()).map_err(|m| (m.seq, m.why));
+    assert_eq!(resumed(brief(), &step.journal), Ok(()));
+
+    let input = Brief { input: "do another thing".into(), ..brief() };
+    assert_eq!(resumed(input, &step.journal), Err((0, Why::Request)));
+    let spec = Brief { spec_digest: "d2".into(), ..brief() };
+    assert_eq!(resumed(spec.clone(), &step.journal), Err((0, Why::Request)));
+    let mut other = step.journal.clone();
+    other[1].act = intent(key.to_uppercase());
+    assert_eq!(resumed(brief(), &other), Err((1, Why::Key)));
+
+    // What a fork has copied was made for another run and another spec.
+    assert_eq!(resumed(Brief { copied: 2, ..spec.clone() }, &other), Ok(()));
+    assert_eq!(resumed(Brief { copied: 1, ..spec }, &other), Err((1, Why::Key)));
+    let fork = Run::resumed(Brief { copied: 2, ..brief() }, &step.journal).unwrap();
+    assert_eq!((fork.usage().tokens(), fork.copied_usage().tokens()), (0, 15));
+}
+
 /// A world that answers by what was asked, and remembers what was done in it.
-struct World {
+#[derive(Default)]
+pub(in crate::domain) struct World {
     turns: Vec<Turn>,
     models_called: RefCell<Vec<u32>>,
     effects: RefCell<BTreeSet<String>>,
+    question: RefCell<String>,
 }
 
 #[derive(Debug, Clone)]
-enum Turn {
+pub(in crate::domain) enum Turn {
     Tools(Vec<&'static str>),
     Fails(bool),
     Answers,
 }
 
 impl World {
+    pub(in crate::domain) fn of(turns: Vec<Turn>) -> Self {
+        Self { turns, ..Self::default() }
+    }
+
     /// Performs the run's next action; `None` when it is over or waits.
-    fn perform(&self, run: &Run) -> Option<Act> {
+    pub(in crate::domain) fn perform(&self, run: &Run) -> Option<Act> {
         match run.next() {
             Action::CallModel => {
                 self.models_called.borrow_mut().push(run.next_seq());
                 let done = run.turns() as usize + 3 * (run.attempt() as usize - 1);
-                Some(match self.turns.get(done).unwrap_or(&Turn::Answers) {
+                let act = match self.turns.get(done).unwrap_or(&Turn::Answers) {
                     Turn::Tools(tools) => turn("", tools),
                     Turn::Fails(retryable) => failed(*retryable),
                     Turn::Answers => turn("the end", &[]),
-                })
+                };
+                Some(asked(act, run))
             }
-            Action::Record(act) => Some(act),
+            Action::Record(act) => {
+                if let Act::ClarificationRaised { clarification } = &act {
+                    self.question.replace(clarification.id.clone());
+                }
+                Some(act)
+            }
             Action::CallTool { call, key } => {
                 self.effects.borrow_mut().insert(key);
                 Some(result(&call.id, &call.name))
             }
             Action::Wait => {
                 let answer = Answer::Given(json!(true));
-                Some(Act::ClarificationAnswered { clarification_id: "q".into(), answer })
+                Some(Act::ClarificationAnswered { clarification_id: self.question.borrow().clone(), answer })
             }
             Action::Finish(_) => None,
         }
     }
 
-    fn finish(&self, mut step: Recorder) -> Recorder {
+    pub(in crate::domain) fn finish(&self, mut step: Recorder) -> Recorder {
         for _ in 0..200 {
             match self.perform(&step.run) {
                 Some(act) => step.record(act).unwrap(),
@@ -289,7 +340,7 @@ impl World {
     }
 }
 
-fn turns() -> impl Strategy<Value = Vec<Turn>> {
+pub(in crate::domain) fn turns() -> impl Strategy<Value = Vec<Turn>> {
     let tools = prop::sample::subsequence(vec!["look", "put", "pay", "drop", "never", "nothere"], 1..4);
     let one = prop_oneof![
         4 => tools.prop_map(Turn::Tools),
@@ -302,13 +353,14 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
 proptest! {
     #[test]
     fn replay_of_any_prefix_continues_to_the_same_end(turns in turns()) {
-        let world = || World { turns: turns.clone(), models_called: RefCell::default(), effects: RefCell::default() };
+        let world = || World::of(turns.clone());
         let whole_world = world();
         let whole = whole_world.finish(Recorder::new());
         for cut in 0..=whole.journal.len() {
             let kept = &whole.journal[..cut];
             let after = world();
             let run = Run::resumed(brief(), kept).unwrap();
+            after.question.replace(whole_world.question.borrow().clone());
             let end = after.finish(Recorder { run, journal: kept.to_vec() });
             prop_assert_eq!(end.run.outcome(), whole.run.outcome());
             // No model call whose result was kept is made again.

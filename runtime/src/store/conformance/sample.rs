@@ -60,6 +60,7 @@ pub(super) fn turn(text: &str) -> Act {
             model: "rules".to_owned(),
             request_id: None,
         },
+        request: None,
     }
 }
 
@@ -67,13 +68,14 @@ pub(super) fn turn(text: &str) -> Act {
 pub(super) fn tool_turn() -> Act {
     let call = ToolCall { id: "c1".to_owned(), name: "http_get".to_owned(), arguments: awkward() };
     match turn("") {
-        Act::ModelResult { completion } => Act::ModelResult {
+        Act::ModelResult { completion, .. } => Act::ModelResult {
             completion: Turn {
                 tool_calls: vec![call],
                 finish: Finish::ToolCalls,
                 request_id: Some("req-1".to_owned()),
                 ..completion
             },
+            request: Some("0ff1ce".to_owned()),
         },
         other => other,
     }

@@ -134,7 +134,7 @@ impl Store {
         let mut usage = Usage::default();
         for step in steps {
             for entry in self.entries(step.id).await? {
-                if let Act::ModelResult { completion } = entry.act {
+                if let Act::ModelResult { completion, .. } = entry.act {
                     usage.add(completion.usage);
                 }
             }

@@ -24,6 +24,7 @@ async fn serve(mut socket: TcpStream) -> std::io::Result<()> {
         None => match path {
             "/page" => answer("200 OK", "content-type: text/html; charset=utf-8\r\n", "<p>good morning</p>"),
             "/data" => answer("200 OK", "content-type: application/problem+json\r\n", "{}"),
+            "/key" => answer("200 OK", "content-type: text/plain\r\n", &key_in(&request)),
             "/picture" => answer("200 OK", "content-type: image/png\r\n", "PNG"),
             "/bare" => answer("200 OK", "", "a\0b"),
             "/nowhere" => answer("302 Found", "", ""),
@@ -42,6 +43,11 @@ async fn serve(mut socket: TcpStream) -> std::io::Result<()> {
         _ => {}
     }
     socket.shutdown().await
+}
+
+fn key_in(request: &str) -> String {
+    let keys = request.lines().filter_map(|line| line.strip_prefix("idempotency-key: "));
+    keys.collect::<Vec<_>>().join(",")
 }
 
 async fn server() -> u16 {
@@ -74,7 +80,7 @@ fn local_tool() -> HttpGetTool {
 
 async fn get(tool: &HttpGetTool, url: &str) -> Answer {
     let time_left = Duration::from_mins(1);
-    tool.call(Invocation { arguments: json!({"url": url}), idempotency_key: String::new(), time_left }).await
+    tool.call(Invocation { arguments: json!({"url": url}), idempotency_key: "k7".into(), time_left }).await
 }
 
 async fn refused(tool: &HttpGetTool, url: &str, reason: &str) {
@@ -93,6 +99,15 @@ async fn a_page_is_read_with_its_status() {
     let missing = get(&tool, &format!("http://127.0.0.1:{port}/x")).await;
     assert!(missing.is_error && missing.content.starts_with("status: 404 Not Found\n"), "{missing:?}");
     assert!(missing.content.ends_with("no such page"));
+}
+
+#[tokio::test]
+async fn the_call_carries_its_key_also_where_it_is_redirected_to() {
+    let (tool, port) = (local_tool(), server().await);
+    for path in ["/key", "/x?to=/key"] {
+        let answer = get(&tool, &format!("http://127.0.0.1:{port}{path}")).await;
+        assert!(answer.content.ends_with("\n\nk7"), "{answer:?}");
+    }
 }
 
 #[tokio::test]
