@@ -11,8 +11,12 @@
     reason = "a test: what fails here fails it, and it prints its own list"
 )]
 
+#[path = "postgres/fence.rs"]
+mod fence;
 #[path = "postgres/plans.rs"]
 mod plans;
+#[path = "postgres/race.rs"]
+mod race;
 #[path = "postgres/server.rs"]
 mod server;
 #[path = "postgres/tls.rs"]
@@ -87,7 +91,7 @@ impl List {
     }
 
     async fn server(&mut self, postgres: &mut Postgres) {
-        for (name, run) in server::CASES.into_iter().chain(tls::CASES) {
+        for (name, run) in server::CASES.into_iter().chain(fence::CASES).chain(race::CASES).chain(tls::CASES) {
             if self.wants(name) {
                 let begun = Instant::now();
                 let url = self.database(postgres).await;
@@ -100,6 +104,10 @@ impl List {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
+    if let Some(racer) = race::racer() {
+        race::run(racer).await;
+        return ExitCode::SUCCESS;
+    }
     let begun = Instant::now();
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let Some(mut postgres) = Postgres::start().await else {

@@ -19,7 +19,6 @@ use ractor_cluster_derive::RactorMessage;
 use tokio::time::Instant;
 use troupe_runtime::domain::agent::ExecutionMode;
 use troupe_runtime::domain::ids::StepId;
-use troupe_runtime::domain::step::Incarnation;
 use troupe_runtime::fault::Faulty as _;
 use troupe_runtime::store::{self, Orphan};
 use troupe_runtime::supervision::ChildContext;
@@ -65,17 +64,26 @@ impl Recovery {
         context.spawn(Self { stage, current, pool }, ()).await
     }
 
-    /// Goes once through all running steps, oldest first, page by page.
+    /// Goes once through what nobody has who lives, and through what this node has itself.
     async fn sweep(&self, seen: &mut Seen) -> Result<(), store::Error> {
-        let (mine, page) = (self.stage.ports.incarnation, self.stage.options.orphans_max);
-        let everything = Incarnation(mine.0 + 1);
+        let (stores, own) = (&self.stage.ports.stores, self.stage.ports.incarnation);
+        if stores.outbox.inherit(own).await? > 0 {
+            self.stage.relay.look();
+        }
+        let (page, mut after) = (self.stage.options.orphans_max, i64::MIN);
+        loop {
+            let orphans = stores.steps.orphans(after, page).await?;
+            let Some(last) = orphans.last() else { break };
+            after = last.place;
+            self.take_up(orphans, seen).await?;
+        }
         let (mut after, mut idle) = (i64::MIN, HashMap::new());
         loop {
-            let mut running = self.stage.ports.stores.steps.orphans(everything, after, page).await?;
-            let Some(last) = running.last() else { break };
+            let mut owned = stores.steps.owned(own, after, page).await?;
+            let Some(last) = owned.last() else { break };
             after = last.place;
-            running.retain(|orphan| orphan.step.owner < mine || self.is_lost(orphan, seen, &mut idle));
-            self.take_up(running, seen).await?;
+            owned.retain(|orphan| self.is_lost(orphan, seen, &mut idle));
+            self.take_up(owned, seen).await?;
         }
         seen.idle = idle;
         Ok(())

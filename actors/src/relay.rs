@@ -52,7 +52,7 @@ impl Relay {
     async fn tell_all(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let (outbox, limit) = (&self.stage.ports.stores.outbox, self.stage.options.relay_batch);
         loop {
-            let pending = outbox.pending(limit).await?;
+            let pending = outbox.pending(self.stage.ports.incarnation, limit).await?;
             let (full, mut told, mut failure) = (pending.len() == limit, Vec::with_capacity(pending.len()), None);
             let results = join_all(pending.iter().map(|end| self.tell(end))).await;
             for (end, result) in pending.iter().zip(results) {

@@ -37,6 +37,10 @@ pub trait Operation<S: Session>: Send + Sync + Sized + 'static {
     /// What the caller gets after the commit.
     type Reply: Send + 'static;
 
+    /// Whether only a node that lives may do it. A writer that several nodes have refuses it when the node's lease has
+    /// run out; one that a node has to itself does not ask.
+    const UNDER_LEASE: bool = true;
+
     /// Executes all of `batch`, in order, inside the open transaction, and answers each in place.
     ///
     /// Must be repeatable: after a failed batch the operations run again one by one.
@@ -220,6 +224,14 @@ impl<S: Session> Batch<S> {
         }
     }
 
+    /// Takes out what is under the node's lease.
+    #[must_use]
+    pub fn split_leased(&mut self) -> Self {
+        let (leased, free) = std::mem::take(&mut self.groups).into_iter().partition(|group| group.is_under_lease());
+        self.groups = free;
+        Self { groups: leased }
+    }
+
     /// Each operation alone, so that one bad operation fails alone.
     #[must_use]
     pub fn split(self) -> Vec<Self> {
@@ -234,6 +246,7 @@ trait Group<S: Session>: Send {
     /// Takes in `other`, which is of the same kind.
     fn absorb(&mut self, other: Box<dyn Group<S>>);
     fn kind(&self) -> TypeId;
+    fn is_under_lease(&self) -> bool;
     fn len(&self) -> usize;
     async fn execute(&mut self, session: &mut S) -> Result<(), S::Error>;
     fn settle(self: Box<Self>, result: Result<(), S::Error>);
@@ -267,6 +280,10 @@ impl<S: Session, W: Operation<S>> Group<S> for Jobs<S, W> {
 
     fn kind(&self) -> TypeId {
         TypeId::of::<W>()
+    }
+
+    fn is_under_lease(&self) -> bool {
+        W::UNDER_LEASE
     }
 
     fn len(&self) -> usize {

@@ -10,6 +10,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::bus::embedded::EmbeddedBus;
 use crate::bus::{self, Bus};
@@ -23,6 +24,9 @@ use crate::store::{self, Stores};
 use crate::telemetry::Metrics;
 use crate::tool::Tools;
 use crate::{postgres, sqlite};
+
+/// Nobody renews leases yet.
+const UNRENEWED: Duration = Duration::from_hours(24);
 
 /// The ports of one node.
 pub struct Ports {
@@ -169,7 +173,7 @@ impl Ports {
         }
         let stores = store::cache::cached(stores, &options.cache);
         let bus = EmbeddedBus::open(file.clone(), options.bus).await?;
-        let incarnation = stores.nodes.start(name).await?;
+        let incarnation = stores.nodes.start(name, UNRENEWED).await?;
         Ok(Self {
             stores,
             bus: bus.clone(),

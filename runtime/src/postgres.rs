@@ -27,9 +27,10 @@ const OLDEST: u32 = 15_00_00;
 const START_AGAIN: Duration = Duration::from_millis(500);
 
 /// Same numbers and names as in `migrations/sqlite`.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "first light", include_str!("../../migrations/postgres/0001_first_light.sql")),
     (2, "embedded bus", include_str!("../../migrations/postgres/0002_embedded_bus.sql")),
+    (3, "leases", include_str!("../../migrations/postgres/0003_leases.sql")),
 ];
 
 /// Limits of the database's users.
@@ -151,6 +152,12 @@ pub enum Error {
     /// The transaction met another one and was rolled back; it can be repeated at once.
     #[error("the database prefers another transaction: {0}")]
     Collided(String),
+    /// The lease of the node that writes has run out: its operations wait until it is renewed.
+    #[error("the node's lease has run out")]
+    Lapsed,
+    /// The node that writes is over: another has ended it, or has started under its name.
+    #[error("this life of the node is over")]
+    Over,
     /// A stored page or row is damaged.
     #[error("the database is damaged: {0}")]
     Corrupt(String),
@@ -165,7 +172,10 @@ pub enum Error {
 impl Faulty for Error {
     fn fault(&self) -> Fault {
         match self {
-            Self::Unavailable(_) | Self::Collided(_) | Self::Closed | Self::Connect { .. } => Fault::transient(),
+            Self::Unavailable(_) | Self::Collided(_) | Self::Lapsed | Self::Closed | Self::Connect { .. } => {
+                Fault::transient()
+            }
+            Self::Over => Fault::Fenced,
             Self::Address(_)
             | Self::Refused { .. }
             | Self::TooOld { .. }

@@ -9,6 +9,7 @@
 pub mod cache;
 pub mod conformance;
 mod damage;
+mod nodes;
 pub mod postgres;
 mod record;
 pub mod results;
@@ -21,6 +22,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 pub use self::damage::Damage;
+pub use self::nodes::{Nodes, Renewal};
 use crate::domain::agent::{AgentName, AgentSpec, ExecutionMode};
 use crate::domain::chat::Usage;
 use crate::domain::event::{Event, Priority, TraceParent};
@@ -65,7 +67,7 @@ pub struct Stores {
     pub replies: Arc<dyn Replies>,
     /// Pinned specs.
     pub specs: Arc<dyn Specs>,
-    /// Lives of nodes.
+    /// Lives of nodes, and their leases.
     pub nodes: Arc<dyn Nodes>,
     /// What agents keep between events.
     pub memory: Arc<dyn Memory>,
@@ -205,9 +207,12 @@ pub struct Step {
 /// Who works on what.
 #[async_trait]
 pub trait Steps: Send + Sync {
-    /// Running steps that no life `owner` or later owns, oldest first, at most `limit`, those behind the place `after`
-    /// in the order ([`Orphan::place`]). One that cannot be read is passed over.
-    async fn orphans(&self, owner: Incarnation, after: i64, limit: usize) -> Result<Vec<Orphan>, Error>;
+    /// Running steps of nobody who lives, oldest first, at most `limit`, those behind the place `after` in the order
+    /// ([`Orphan::place`]). Whoever was not ended lives ([`Nodes`]). One that cannot be read is passed over.
+    async fn orphans(&self, after: i64, limit: usize) -> Result<Vec<Orphan>, Error>;
+
+    /// The same of the running steps of `owner`, who knows which of them it works on.
+    async fn owned(&self, owner: Incarnation, after: i64, limit: usize) -> Result<Vec<Orphan>, Error>;
 
     /// Takes a step over: compare-and-set from `seen` to the next epoch. `None` when somebody else was faster or the
     /// step is no longer running. Counts the claim, from 1 again when the journal has grown since the last one.
@@ -277,8 +282,12 @@ pub struct Append {
 /// What must still be told to the bus.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// The oldest ends of steps that were not told yet, at most `limit`. One that cannot be read is passed over.
-    async fn pending(&self, limit: usize) -> Result<Vec<Told>, Error>;
+    /// The oldest ends of steps that `teller` has to tell, at most `limit`: those that it has completed, and those that
+    /// it has inherited. One that cannot be read is passed over.
+    async fn pending(&self, teller: Incarnation, limit: usize) -> Result<Vec<Told>, Error>;
+
+    /// Has `heir` tell what nobody who lives would tell; answers how many ends that is. Of several heirs one gets each.
+    async fn inherit(&self, heir: Incarnation) -> Result<u64, Error>;
 
     /// These were told. A number is never given again: saying so twice does no harm.
     async fn told(&self, seqs: Vec<i64>) -> Result<(), Error>;
@@ -381,15 +390,6 @@ pub trait Specs: Send + Sync {
     async fn spec(&self, digest: &str) -> Result<Option<AgentSpec>, Error>;
 }
 
-/// Lives of nodes.
-#[async_trait]
-pub trait Nodes: Send + Sync {
-    /// A node starts: its incarnation is higher than every one before.
-    async fn start(&self, name: &str) -> Result<Incarnation, Error>;
-    /// Answers when the store can read and write.
-    async fn ping(&self) -> Result<(), Error>;
-}
-
 /// What agents keep between events (`agent_states`).
 #[async_trait]
 pub trait Memory: Send + Sync {
@@ -440,6 +440,12 @@ pub enum Error {
     /// Somebody with a higher epoch owns the step, or the step has ended.
     #[error("fenced: step {0} belongs to another claim")]
     Fenced(StepId),
+    /// The node was ended: its steps are others'.
+    #[error("fenced: this life of the node is over, others have its steps")]
+    Over,
+    /// The node's lease has run out, and nobody has ended the node yet.
+    #[error("the node's lease has run out; nothing is written until it is renewed")]
+    Lapsed,
     /// The place is taken by something else.
     #[error("conflict: {0}")]
     Conflict(String),
@@ -467,9 +473,9 @@ pub enum Error {
 impl Faulty for Error {
     fn fault(&self) -> Fault {
         match self {
-            Self::Fenced(_) => Fault::Fenced,
+            Self::Fenced(_) | Self::Over => Fault::Fenced,
             Self::Conflict(_) | Self::Corrupt(_) | Self::TooLarge { .. } => Fault::Permanent,
-            Self::Unavailable(_) => Fault::transient(),
+            Self::Unavailable(_) | Self::Lapsed => Fault::transient(),
             Self::Internal(_) => Fault::Bug,
         }
     }

@@ -71,16 +71,9 @@ async fn rows(url: String) -> Result<(), String> {
     };
     let claim = accept(&stores).await;
     count();
-    let completion = Completion {
-        claim,
-        agent: "writer".parse().unwrap(),
-        entry: entry(0),
-        outcome: Outcome::Succeeded { output: "done".into() },
-        usage: Usage::default(),
-    };
-    stores.steps.complete(completion).await.unwrap();
+    stores.steps.complete(completion(claim, 0)).await.unwrap();
     count();
-    let told = stores.outbox.pending(10).await.unwrap();
+    let told = stores.outbox.pending(Incarnation(1), 10).await.unwrap();
     stores.outbox.told(told.iter().map(|told| told.seq).collect()).await.unwrap();
     count();
     ensure(counts == [2, 3, 1], format!("accept, complete, told: {counts:?}"))
@@ -176,22 +169,41 @@ async fn write(stores: Stores, claim: Claim, answered: Arc<AtomicUsize>, refused
     }
 }
 
-async fn open(url: &str) -> (Database, Stores) {
+pub(crate) async fn open(url: &str) -> (Database, Stores) {
     let database = Database::open(&url.into(), &Options::default()).await.expect("the database opens");
     (database.clone(), postgres::stores(database, store::Options::default()))
 }
 
 async fn accept(stores: &Stores) -> Claim {
-    let acceptance = Acceptance {
+    accept_for(stores, Incarnation(1)).await
+}
+
+pub(crate) async fn accept_for(stores: &Stores, owner: Incarnation) -> Claim {
+    match stores.tasks.accept(acceptance(owner)).await {
+        Ok(Accepted::New(claim)) => claim,
+        other => panic!("not accepted: {other:?}"),
+    }
+}
+
+/// Something to do, never the same twice.
+pub(crate) fn acceptance(owner: Incarnation) -> Acceptance {
+    Acceptance {
         agent: "writer".parse().unwrap(),
         mode: ExecutionMode::Autonomous,
         spec_digest: "d".into(),
         event: Arc::new(Event::new("agent.task.writer".parse().unwrap(), "/test", json!({"text": "hi"}))),
-        owner: Incarnation(1),
-    };
-    match stores.tasks.accept(acceptance).await {
-        Ok(Accepted::New(claim)) => claim,
-        other => panic!("not accepted: {other:?}"),
+        owner,
+    }
+}
+
+/// The good end of a step, its last entry at `seq`.
+pub(crate) fn completion(claim: Claim, seq: u32) -> Completion {
+    Completion {
+        claim,
+        agent: "writer".parse().unwrap(),
+        entry: entry(seq),
+        outcome: Outcome::Succeeded { output: "done".into() },
+        usage: Usage::default(),
     }
 }
 
@@ -205,10 +217,10 @@ fn entry(seq: u32) -> Entry {
     Entry { seq, attempt: 1, at, act }
 }
 
-fn append(claim: Claim, seq: u32) -> Append {
+pub(crate) fn append(claim: Claim, seq: u32) -> Append {
     Append { claim, entry: entry(seq), attempts: None, status: None }
 }
 
-fn ensure(holds: bool, what: impl Into<String>) -> Result<(), String> {
+pub(crate) fn ensure(holds: bool, what: impl Into<String>) -> Result<(), String> {
     if holds { Ok(()) } else { Err(what.into()) }
 }

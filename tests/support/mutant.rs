@@ -4,6 +4,9 @@
 //! suite over every one of them, and kills a victim on those whose wound shows only when a process dies; a mutant that
 //! nobody catches fails the test, and so does a true store that is not passed.
 
+#[path = "mutant/lives.rs"]
+mod lives;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,6 +21,7 @@ use troupe_runtime::domain::step::{Epoch, Incarnation};
 use troupe_runtime::sqlite::FILE_NAME;
 use troupe_runtime::store::{Acceptance, Accepted, Append, Claim, Completion, Error, ReplyState, Stores, Told};
 
+use self::lives::{EndsOfOthers, LeaseForgiven, LifeRepeated, LivingEnded, LivingRobbed};
 use crate::killer::{Commit, Moment, Point};
 use crate::tampered::Hand;
 
@@ -41,12 +45,16 @@ pub enum Mutant {
     ToldEarly,
     DoubtForgotten,
     LifeRepeated,
+    LeaseForgiven,
+    LivingEnded,
+    LivingRobbed,
+    EndsOfOthers,
     MemoryBlind,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::AcceptTwice,
         Self::AcceptTorn,
         Self::AcceptEarly,
@@ -63,6 +71,10 @@ impl Mutant {
         Self::ToldEarly,
         Self::DoubtForgotten,
         Self::LifeRepeated,
+        Self::LeaseForgiven,
+        Self::LivingEnded,
+        Self::LivingRobbed,
+        Self::EndsOfOthers,
         Self::MemoryBlind,
     ];
 
@@ -86,6 +98,10 @@ impl Mutant {
             Self::ToldEarly => "an end counts as told before it is",
             Self::DoubtForgotten => "a reply in doubt counts as not sent",
             Self::LifeRepeated => "a node's next life has the number of the last",
+            Self::LeaseForgiven => "a lease that was ended is renewed",
+            Self::LivingEnded => "a lease that has not run out is ended",
+            Self::LivingRobbed => "a step of a node that lives is an orphan",
+            Self::EndsOfOthers => "an end is told by every node",
             Self::MemoryBlind => "a memory is saved without a look at its version",
         }
     }
@@ -126,6 +142,10 @@ impl Mutant {
             Self::ToldEarly => Arc::new(ToldEarly { point }),
             Self::DoubtForgotten => Arc::new(DoubtForgotten),
             Self::LifeRepeated => Arc::new(LifeRepeated),
+            Self::LeaseForgiven => Arc::new(LeaseForgiven),
+            Self::LivingEnded => Arc::new(LivingEnded),
+            Self::LivingRobbed => Arc::new(LivingRobbed { file }),
+            Self::EndsOfOthers => Arc::new(EndsOfOthers { file }),
             Self::MemoryBlind => Arc::new(MemoryBlind),
         }
     }
@@ -341,9 +361,10 @@ struct CompleteUntold;
 #[async_trait]
 impl Hand for CompleteUntold {
     async fn complete(&self, stores: &Stores, completion: Completion) -> Result<(), Error> {
-        let step = completion.claim.step;
+        let Claim { step, task, .. } = completion.claim;
         stores.steps.complete(completion).await?;
-        let pending = stores.outbox.pending(usize::MAX).await?;
+        let owner = stores.tasks.task(task).await?.map_or(Incarnation(0), |task| task.steps[0].owner);
+        let pending = stores.outbox.pending(owner, usize::MAX).await?;
         stores.outbox.told(pending.iter().filter(|told| told.step == step).map(|told| told.seq).collect()).await
     }
 }
@@ -354,8 +375,8 @@ struct ToldEarly {
 
 #[async_trait]
 impl Hand for ToldEarly {
-    async fn pending(&self, stores: &Stores, limit: usize) -> Result<Vec<Told>, Error> {
-        let pending = stores.outbox.pending(limit).await?;
+    async fn pending(&self, stores: &Stores, teller: Incarnation, limit: usize) -> Result<Vec<Told>, Error> {
+        let pending = stores.outbox.pending(teller, limit).await?;
         stores.outbox.told(pending.iter().map(|told| told.seq).collect()).await?;
         if let (Some(point), false) = (self.point, pending.is_empty()) {
             point.reached(Commit::Told, Moment::Within);
@@ -373,15 +394,6 @@ impl Hand for DoubtForgotten {
             ReplyState::Doubtful => Ok(ReplyState::Clear),
             state => Ok(state),
         }
-    }
-}
-
-struct LifeRepeated;
-
-#[async_trait]
-impl Hand for LifeRepeated {
-    async fn start(&self, stores: &Stores, name: &str) -> Result<Incarnation, Error> {
-        stores.nodes.start(name).await.map(|_| Incarnation(1))
     }
 }
 

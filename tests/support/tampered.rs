@@ -10,6 +10,7 @@
 //! the crash matrix and the check of the checks. Hands may be laid over one another.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use troupe_runtime::domain::agent::AgentName;
@@ -19,8 +20,8 @@ use troupe_runtime::domain::journal::Entry;
 use troupe_runtime::domain::step::{Epoch, Incarnation};
 use troupe_runtime::store::{
     Acceptance, Accepted, Append, Claim, Completion, Error, Journal, Memory, Nodes, Orphan, Outbox, Remembered,
-    Replies, ReplyOutcome, ReplyRow, ReplyState, SessionFilter, SessionRow, Steps, Stores, Task, TaskFilter, Tasks,
-    Told,
+    Renewal, Replies, ReplyOutcome, ReplyRow, ReplyState, SessionFilter, SessionRow, Steps, Stores, Task, TaskFilter,
+    Tasks, Told,
 };
 
 /// What is done in place of an operation; without a word of its own, the operation.
@@ -29,6 +30,11 @@ pub trait Hand: Send + Sync + 'static {
     /// In place of [`Tasks::accept`].
     async fn accept(&self, stores: &Stores, acceptance: Acceptance) -> Result<Accepted, Error> {
         stores.tasks.accept(acceptance).await
+    }
+
+    /// In place of [`Steps::orphans`].
+    async fn orphans(&self, stores: &Stores, after: i64, limit: usize) -> Result<Vec<Orphan>, Error> {
+        stores.steps.orphans(after, limit).await
     }
 
     /// In place of [`Steps::claim`].
@@ -53,8 +59,8 @@ pub trait Hand: Send + Sync + 'static {
     }
 
     /// In place of [`Outbox::pending`].
-    async fn pending(&self, stores: &Stores, limit: usize) -> Result<Vec<Told>, Error> {
-        stores.outbox.pending(limit).await
+    async fn pending(&self, stores: &Stores, teller: Incarnation, limit: usize) -> Result<Vec<Told>, Error> {
+        stores.outbox.pending(teller, limit).await
     }
 
     /// In place of [`Outbox::told`].
@@ -68,8 +74,18 @@ pub trait Hand: Send + Sync + 'static {
     }
 
     /// In place of [`Nodes::start`].
-    async fn start(&self, stores: &Stores, name: &str) -> Result<Incarnation, Error> {
-        stores.nodes.start(name).await
+    async fn start(&self, stores: &Stores, name: &str, ttl: Duration) -> Result<Incarnation, Error> {
+        stores.nodes.start(name, ttl).await
+    }
+
+    /// In place of [`Nodes::renew`].
+    async fn renew(&self, stores: &Stores, own: Incarnation, ttl: Duration) -> Result<Renewal, Error> {
+        stores.nodes.renew(own, ttl).await
+    }
+
+    /// In place of [`Nodes::end_expired`].
+    async fn end_expired(&self, stores: &Stores, own: Incarnation) -> Result<Vec<Incarnation>, Error> {
+        stores.nodes.end_expired(own).await
     }
 
     /// In place of [`Memory::save`].
@@ -139,8 +155,12 @@ impl Tasks for Tampered {
 
 #[async_trait]
 impl Steps for Tampered {
-    async fn orphans(&self, owner: Incarnation, after: i64, limit: usize) -> Result<Vec<Orphan>, Error> {
-        self.stores.steps.orphans(owner, after, limit).await
+    async fn orphans(&self, after: i64, limit: usize) -> Result<Vec<Orphan>, Error> {
+        self.hand.orphans(&self.stores, after, limit).await
+    }
+
+    async fn owned(&self, owner: Incarnation, after: i64, limit: usize) -> Result<Vec<Orphan>, Error> {
+        self.stores.steps.owned(owner, after, limit).await
     }
 
     async fn claim(&self, step: StepId, seen: Epoch, owner: Incarnation) -> Result<Option<Claim>, Error> {
@@ -165,8 +185,12 @@ impl Journal for Tampered {
 
 #[async_trait]
 impl Outbox for Tampered {
-    async fn pending(&self, limit: usize) -> Result<Vec<Told>, Error> {
-        self.hand.pending(&self.stores, limit).await
+    async fn pending(&self, teller: Incarnation, limit: usize) -> Result<Vec<Told>, Error> {
+        self.hand.pending(&self.stores, teller, limit).await
+    }
+
+    async fn inherit(&self, heir: Incarnation) -> Result<u64, Error> {
+        self.stores.outbox.inherit(heir).await
     }
 
     async fn told(&self, seqs: Vec<i64>) -> Result<(), Error> {
@@ -191,8 +215,24 @@ impl Replies for Tampered {
 
 #[async_trait]
 impl Nodes for Tampered {
-    async fn start(&self, name: &str) -> Result<Incarnation, Error> {
-        self.hand.start(&self.stores, name).await
+    async fn start(&self, name: &str, ttl: Duration) -> Result<Incarnation, Error> {
+        self.hand.start(&self.stores, name, ttl).await
+    }
+
+    async fn resume(&self, former: Incarnation, ttl: Duration) -> Result<Option<Incarnation>, Error> {
+        self.stores.nodes.resume(former, ttl).await
+    }
+
+    async fn renew(&self, own: Incarnation, ttl: Duration) -> Result<Renewal, Error> {
+        self.hand.renew(&self.stores, own, ttl).await
+    }
+
+    async fn release(&self, own: Incarnation) -> Result<(), Error> {
+        self.stores.nodes.release(own).await
+    }
+
+    async fn end_expired(&self, own: Incarnation) -> Result<Vec<Incarnation>, Error> {
+        self.hand.end_expired(&self.stores, own).await
     }
 
     async fn ping(&self) -> Result<(), Error> {

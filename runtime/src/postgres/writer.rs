@@ -11,13 +11,19 @@
 //! and nothing is written twice. Only when the server stays away for longer than the limit, the answer is that nobody
 //! knows. A server that is away refuses at once between two tries to reach it; the tries back off.
 //!
+//! **The fence.** Once the node lives ([`Writer::lives_as`]) the answer to BEGIN says how its lease stands, by the
+//! server's clock and without another way there and back. Operations that are under the lease are refused when it has
+//! run out or was ended; the others (renewing it, for one) go on in the same transaction.
+//!
 //! The queue is [`crate::group_commit`]'s. Who calls: `store/postgres`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
 use sqlx::query::Query;
-use sqlx::{Connection as _, Postgres, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, Postgres, Row as _};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Error, Options, connected};
@@ -32,12 +38,16 @@ const BACKOFF_CAP: Duration = Duration::from_secs(1);
 const COLLISIONS_MAX: u32 = 5;
 
 const BEGIN: &str = "begin isolation level read committed; select pg_current_xact_id()::text";
+/// Who has not begun to live yet; the server counts from 1.
+const NOBODY: i64 = 0;
 const STATUS: &str = "select pg_xact_status($1::text::xid8)";
 
 /// The queue to the one writing connection. Cheap to clone.
 #[derive(Clone)]
 pub struct Writer {
     queue: Queue<Session>,
+    /// The incarnation of the node, or [`NOBODY`].
+    life: Arc<AtomicI64>,
 }
 
 /// The writing connection inside an open transaction; counts the rows that it writes.
@@ -52,11 +62,18 @@ pub type Statement = Query<'static, Postgres, PgArguments>;
 impl Writer {
     pub(super) fn start(connection: PgConnection, connect: PgConnectOptions, options: &Options) -> Self {
         let session = Some(Session { connection, rows: 0 });
-        let settings = options.clone();
+        let life = Arc::new(AtomicI64::new(NOBODY));
+        let (settings, of_node) = (options.clone(), life.clone());
         let work = |intake| {
-            Work { session, connect, options: settings, intake, wait: BACKOFF_BASE, next_try: Instant::now() }.run()
+            let (wait, next_try) = (BACKOFF_BASE, Instant::now());
+            Work { session, connect, options: settings, life: of_node, intake, wait, next_try }.run()
         };
-        Self { queue: Queue::start(options.writer_queue_max, options.batch_max, work) }
+        Self { queue: Queue::start(options.writer_queue_max, options.batch_max, work), life }
+    }
+
+    /// The node that writes here lives as this incarnation from now on: its lease is looked at with every transaction.
+    pub fn lives_as(&self, incarnation: i64) {
+        self.life.store(incarnation, Ordering::Release);
     }
 
     /// Performs one write and returns once it is durable.
@@ -106,8 +123,14 @@ impl group_commit::Session for Session {
 impl Session {
     /// Runs a statement that writes and answers nothing.
     pub async fn write(&mut self, statement: Statement) -> Result<(), Error> {
-        self.rows += statement.execute(&mut self.connection).await?.rows_affected();
-        Ok(())
+        self.changing(statement).await.map(drop)
+    }
+
+    /// Runs a statement that writes; answers how many rows.
+    pub async fn changing(&mut self, statement: Statement) -> Result<u64, Error> {
+        let rows = statement.execute(&mut self.connection).await?.rows_affected();
+        self.rows += rows;
+        Ok(rows)
     }
 
     /// Runs a statement that writes; each row that it returns is a row that it wrote.
@@ -137,6 +160,7 @@ struct Work {
     session: Option<Session>,
     connect: PgConnectOptions,
     options: Options,
+    life: Arc<AtomicI64>,
     intake: Intake<Session>,
     /// The next wait, when the next try fails too.
     wait: Duration,
@@ -172,6 +196,8 @@ impl Work {
     fn end(&self, batch: Batch<Session>, result: Result<u64, Error>) {
         match &result {
             Ok(rows) => self.intake.count(batch.len(), *rows),
+            // Said already, with those that it held.
+            Err(Error::Lapsed | Error::Over) => {}
             Err(error) => tracing::error!(%error, operations = batch.len(), "a transaction was refused"),
         }
         batch.settle(&result.map(drop));
@@ -182,7 +208,8 @@ impl Work {
         let mut collisions = 0;
         loop {
             let mut session = self.session().await?;
-            let failure = match attempt(&mut session, batch, self.options.answer_timeout).await {
+            let life = self.life.load(Ordering::Acquire);
+            let failure = match attempt(&mut session, life, batch, self.options.answer_timeout).await {
                 Ok(rows) => {
                     self.session = Some(session);
                     return Ok(rows);
@@ -270,10 +297,24 @@ impl Work {
     }
 }
 
-async fn attempt(session: &mut Session, batch: &mut Batch<Session>, limit: Duration) -> Result<u64, Failure> {
+async fn attempt(
+    session: &mut Session,
+    life: i64,
+    batch: &mut Batch<Session>,
+    limit: Duration,
+) -> Result<u64, Failure> {
     session.rows = 0;
-    let begun = timed(limit, sqlx::raw_sql(BEGIN).fetch_one(&mut session.connection)).await;
-    let number = begun.and_then(|row| Ok(row.try_get::<String, _>(0)?)).map_err(Failure::Refused)?;
+    let (number, lease) = begin(session, life, limit).await.map_err(Failure::Refused)?;
+    if let Err(error) = &lease {
+        let refused = batch.split_leased();
+        if !refused.is_empty() {
+            tracing::warn!(%error, operations = refused.len(), "writes were refused");
+            refused.settle(&lease);
+        }
+        if batch.is_empty() {
+            return Err(Failure::Refused(error.clone()));
+        }
+    }
     match timeout(limit, batch.execute(session)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return Err(Failure::Refused(error)),
@@ -283,6 +324,24 @@ async fn attempt(session: &mut Session, batch: &mut Batch<Session>, limit: Durat
         Ok(_) => Ok(session.rows),
         Err(cause) => Err(Failure::Doubt { number, rows: session.rows, cause }),
     }
+}
+
+/// Opens a transaction; answers its number, and whether the lease of the node that lives as `life` is held.
+async fn begin(session: &mut Session, life: i64, limit: Duration) -> Result<(String, Result<(), Error>), Error> {
+    if life == NOBODY {
+        let row = timed(limit, sqlx::raw_sql(BEGIN).fetch_one(&mut session.connection)).await?;
+        return Ok((row.try_get(0)?, Ok(())));
+    }
+    let lease = "case when ended_at is not null then 'over' when lease_until <= clock_timestamp() then 'run out' else 'held' end";
+    let question = format!("{BEGIN}, (select {lease} from nodes where incarnation = {life})");
+    let row = timed(limit, sqlx::raw_sql(AssertSqlSafe(question)).fetch_one(&mut session.connection)).await?;
+    let lease = match row.try_get::<Option<&str>, _>(1)? {
+        Some("held") => Ok(()),
+        Some("run out") => Err(Error::Lapsed),
+        // Without a row the name is another incarnation's.
+        _ => Err(Error::Over),
+    };
+    Ok((row.try_get(0)?, lease))
 }
 
 /// Whether the connection can be used again.

@@ -185,12 +185,14 @@ mod tests {
 
         async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<usize>, Error> {
             for insert in batch {
-                let incarnation = if insert.0 == "bad" { None } else { Some(1_i64) };
-                sqlx::query("insert into nodes values ($1, $2, 0)")
-                    .bind(&insert.0)
-                    .bind(incarnation)
-                    .execute(&mut *connection)
-                    .await?;
+                let next = "insert into nodes (name, incarnation, started_at) \
+                            select $1, coalesce(max(incarnation), 0) + 1, 0 from nodes";
+                let insert = if insert.0 == "bad" {
+                    sqlx::query("insert into nodes (name, started_at) values ('bad', 0)")
+                } else {
+                    sqlx::query(next).bind(insert.0.clone())
+                };
+                insert.execute(&mut *connection).await?;
             }
             Ok(vec![batch.len(); batch.len()])
         }

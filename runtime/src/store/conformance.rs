@@ -6,6 +6,7 @@
 
 mod inbox;
 mod journal;
+mod leases;
 mod outbox;
 mod records;
 mod replies;
@@ -51,8 +52,8 @@ impl Case {
 /// Every case.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    let cases = [inbox::cases(), steps::cases(), journal::cases(), results::cases(), outbox::cases()];
-    cases.into_iter().chain([replies::cases(), records::cases()]).flatten().collect()
+    let cases = [inbox::cases(), steps::cases(), leases::cases(), journal::cases(), results::cases()];
+    cases.into_iter().chain([outbox::cases(), replies::cases(), records::cases()]).flatten().collect()
 }
 
 /// A case, from its sentence and its function.

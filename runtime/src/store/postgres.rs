@@ -79,6 +79,8 @@ impl From<postgres::Error> for Error {
         use postgres::Error as E;
         match error {
             E::Unavailable(_) | E::Collided(_) | E::Connect { .. } | E::Closed => Self::Unavailable(error.to_string()),
+            E::Lapsed => Self::Lapsed,
+            E::Over => Self::Over,
             E::Corrupt(_) | E::Newer { .. } | E::Migration { .. } => {
                 Self::Corrupt(Damage::of_database(error.to_string()))
             }
@@ -96,6 +98,8 @@ mod tests {
         assert!(matches!(Error::from(postgres::Error::Unavailable("57P01".into())), Error::Unavailable(_)));
         assert!(matches!(Error::from(postgres::Error::Collided("40P01".into())), Error::Unavailable(_)));
         assert!(matches!(Error::from(postgres::Error::Closed), Error::Unavailable(_)));
+        assert_eq!(Error::from(postgres::Error::Lapsed), Error::Lapsed);
+        assert_eq!(Error::from(postgres::Error::Over), Error::Over);
         assert!(matches!(Error::from(postgres::Error::Corrupt("XX001".into())), Error::Corrupt(_)));
         assert!(matches!(Error::from(postgres::Error::Statement("42601".into())), Error::Internal(_)));
     }

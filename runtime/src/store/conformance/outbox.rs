@@ -1,6 +1,6 @@
 //! What must be told is told until somebody says that it was.
 
-use super::sample::{completion, task};
+use super::sample::{LIFE, completion, task};
 use super::{Case, Failed, Harness, Verdict, case, equal, open, reopen};
 use crate::domain::ids::TaskId;
 use crate::store::Stores;
@@ -20,7 +20,7 @@ async fn ended(stores: &Stores) -> Result<TaskId, Failed> {
 }
 
 async fn pending(stores: &Stores, limit: usize) -> Result<(Vec<TaskId>, Vec<i64>), Failed> {
-    Ok(stores.outbox.pending(limit).await?.into_iter().map(|told| (told.task, told.seq)).unzip())
+    Ok(stores.outbox.pending(LIFE, limit).await?.into_iter().map(|told| (told.task, told.seq)).unzip())
 }
 
 async fn pending_then_told(harness: &mut dyn Harness) -> Verdict {
@@ -43,10 +43,10 @@ async fn pending_then_told(harness: &mut dyn Harness) -> Verdict {
 async fn pending_survives(harness: &mut dyn Harness) -> Verdict {
     let stores = open(harness).await?;
     let tasks = [ended(&stores).await?, ended(&stores).await?, ended(&stores).await?];
-    let before = stores.outbox.pending(10).await?;
+    let before = stores.outbox.pending(LIFE, 10).await?;
     stores.outbox.told(vec![before[0].seq]).await?;
     let stores = reopen(harness, stores).await?;
-    equal("after a crash", &stores.outbox.pending(10).await?, &before[1..].to_vec())?;
+    equal("after a crash", &stores.outbox.pending(LIFE, 10).await?, &before[1..].to_vec())?;
     equal("tasks", &pending(&stores, 10).await?.0, &tasks[1..].to_vec())
 }
 

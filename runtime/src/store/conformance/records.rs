@@ -1,6 +1,7 @@
-//! Specs, lives of nodes, and what agents remember.
+//! Specs, pings, and what agents remember.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures::future::{join, join_all};
 use serde_json::json;
@@ -13,7 +14,6 @@ use crate::store::SessionFilter;
 pub(super) fn cases() -> Vec<Case> {
     vec![
         case!("a spec is kept under its digest, once", specs),
-        case!("a node's life is higher than every life before", lives),
         case!("a store that works answers a ping", ping),
         case!("a memory is saved over the version that it was made from", memory_versions),
         case!("of many saves over one version one wins", memory_race),
@@ -41,28 +41,10 @@ async fn specs(harness: &mut dyn Harness) -> Verdict {
     Ok(())
 }
 
-async fn lives(harness: &mut dyn Harness) -> Verdict {
-    let mut stores = open(harness).await?;
-    let mut last = stores.nodes.start("one").await?;
-    ensure(last.0 > 0, "the first life is not above 0")?;
-    for name in ["one", "two", "one", "two", "three"] {
-        stores = reopen(harness, stores).await?;
-        let life = stores.nodes.start(name).await?;
-        ensure(life > last, format!("{name}: life {life} after {last}"))?;
-        last = life;
-    }
-    let together = join_all(["one", "two", "one"].map(|name| stores.nodes.start(name))).await;
-    let mut together = together.into_iter().collect::<Result<Vec<_>, _>>()?;
-    together.push(last);
-    together.sort();
-    together.dedup();
-    equal("lives that start at once", &(together.len(), together[0]), &(4, last))
-}
-
 async fn ping(harness: &mut dyn Harness) -> Verdict {
     let stores = open(harness).await?;
     stores.nodes.ping().await?;
-    stores.nodes.start("one").await?;
+    stores.nodes.start("one", Duration::from_mins(1)).await?;
     for ping in join_all((0..5).map(|_| stores.nodes.ping())).await {
         ping?;
     }

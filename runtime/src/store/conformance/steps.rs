@@ -4,19 +4,17 @@ use futures::future::join_all;
 
 use super::sample::{LIFE, acceptance, accepted, append, completion, entry, failure, task, tool_turn};
 use super::{Case, Failed, Harness, Verdict, case, conflict, ensure, equal, fenced, open, reopen, some};
-use crate::domain::ids::StepId;
 use crate::domain::journal::Act;
 use crate::domain::outcome::Outcome;
 use crate::domain::step::{Epoch, Incarnation, StepStatus};
 use crate::domain::task::TaskStatus;
-use crate::store::{Acceptance, Claim, Completion, Step, Stores};
+use crate::store::{Claim, Completion, Step, Stores};
 
 /// The life after [`LIFE`].
 const NEXT: Incarnation = Incarnation(LIFE.0 + 1);
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case!("orphans are the running steps of earlier lives, oldest first", orphans),
         case!("a claim raises the epoch and changes the owner", claim),
         case!("a claim of what has changed or ended comes too late", claim_too_late),
         case!("of fifty claimers one wins", fifty_claimers),
@@ -35,38 +33,6 @@ async fn step(stores: &Stores, claim: Claim) -> Result<Step, Failed> {
     some("the step", task.steps.into_iter().find(|step| step.id == claim.step))
 }
 
-async fn orphans(harness: &mut dyn Harness) -> Verdict {
-    let stores = open(harness).await?;
-    let mut former = Vec::new();
-    for number in 0..5 {
-        let owner = Incarnation(LIFE.0 - number % 2);
-        let asked = Acceptance { owner, spec_digest: "d9".into(), ..acceptance("writer")? };
-        former.push(accepted(&stores, asked).await?);
-    }
-    accepted(&stores, Acceptance { owner: NEXT, ..acceptance("writer")? }).await?;
-    stores.steps.complete(completion(former[1], "writer", 0)?).await?;
-    let stores = reopen(harness, stores).await?;
-
-    let found = stores.steps.orphans(NEXT, 0, 100).await?;
-    let expected: Vec<StepId> = [0, 2, 3, 4].map(|number: usize| former[number].step).to_vec();
-    equal("orphans", &found.iter().map(|orphan| orphan.step.id).collect::<Vec<_>>(), &expected)?;
-    let first = some("the first", found.first())?;
-    equal("its task", &first.task, &former[0].task)?;
-    equal("its agent", &first.agent.as_str(), &"writer")?;
-    equal("its spec", &first.spec_digest.as_str(), &"d9")?;
-    equal("the step", &first.step, &step(&stores, former[0]).await?)?;
-    let two = stores.steps.orphans(NEXT, 0, 2).await?;
-    equal("at most two", &two.iter().map(|orphan| orphan.step.id).collect::<Vec<_>>(), &expected[..2].to_vec())?;
-    let behind = stores.steps.orphans(NEXT, two[1].place, 100).await?;
-    equal("the rest", &behind.iter().map(|orphan| orphan.step.id).collect::<Vec<_>>(), &expected[2..].to_vec())?;
-    let earliest = stores.steps.orphans(LIFE, 0, 100).await?;
-    equal(
-        "of the life before",
-        &earliest.iter().map(|orphan| orphan.step.id).collect::<Vec<_>>(),
-        &vec![former[3].step],
-    )
-}
-
 async fn claim(harness: &mut dyn Harness) -> Verdict {
     let stores = open(harness).await?;
     let first = task(&stores, "writer").await?;
@@ -74,7 +40,7 @@ async fn claim(harness: &mut dyn Harness) -> Verdict {
     equal("the claim", &second, &Claim { epoch: Epoch(2), ..first })?;
     let now = step(&stores, first).await?;
     equal("owner and epoch", &(now.owner, now.epoch, now.status), &(NEXT, Epoch(2), StepStatus::Running))?;
-    equal("orphans", &stores.steps.orphans(NEXT, 0, 10).await?, &Vec::new())?;
+    equal("of the owner before", &stores.steps.owned(LIFE, 0, 10).await?, &Vec::new())?;
     stores.journal.append(append(second, 0, tool_turn())).await?;
     Ok(stores.steps.complete(completion(second, "writer", 1)?).await?)
 }
@@ -142,9 +108,9 @@ async fn complete(harness: &mut dyn Harness) -> Verdict {
     equal("ended at", &ended.timestamp_millis(), &end.entry.at.timestamp_millis())?;
     equal("the step", &step(&stores, claim).await?.status, &StepStatus::Succeeded)?;
     equal("entries", &stores.journal.entries(claim.step).await?, &vec![entry(0, tool_turn()), end.entry.clone()])?;
-    equal("orphans", &stores.steps.orphans(NEXT, 0, 10).await?, &Vec::new())?;
+    equal("orphans", &stores.steps.orphans(0, 10).await?, &Vec::new())?;
 
-    let pending = stores.outbox.pending(10).await?;
+    let pending = stores.outbox.pending(LIFE, 10).await?;
     let told = some("an outbox row", pending.first())?;
     equal("rows", &pending.len(), &1)?;
     equal("whose", &(told.task, told.step, told.agent.as_str()), &(claim.task, claim.step, "writer"))?;
@@ -178,7 +144,7 @@ async fn other_ends(harness: &mut dyn Harness) -> Verdict {
         equal("status", &task.status, &status)?;
         equal("outcome", &task.outcome, &Some(end.outcome.clone()))?;
         equal("entries", &stores.journal.entries(claim.step).await?, &vec![end.entry.clone()])?;
-        let told = some("an outbox row", stores.outbox.pending(10).await?.pop())?;
+        let told = some("an outbox row", stores.outbox.pending(LIFE, 10).await?.pop())?;
         equal("told", &(told.step, told.outcome), &(claim.step, end.outcome))?;
     }
     Ok(())
@@ -193,7 +159,7 @@ async fn complete_fenced(harness: &mut dyn Harness) -> Verdict {
     fenced("no step", &stores.steps.complete(completion(nobody, "writer", 0)?).await)?;
     equal("status", &step(&stores, new).await?.status, &StepStatus::Running)?;
     equal("entries", &stores.journal.entries(old.step).await?, &Vec::new())?;
-    equal("outbox", &stores.outbox.pending(10).await?, &Vec::new())?;
+    equal("outbox", &stores.outbox.pending(LIFE, 10).await?, &Vec::new())?;
     Ok(stores.steps.complete(completion(new, "writer", 0)?).await?)
 }
 
@@ -207,7 +173,7 @@ async fn complete_twice(harness: &mut dyn Harness) -> Verdict {
         fenced("a second end", result)?;
     }
     fenced("a late end", &stores.steps.complete(completion(claim, "writer", 1)?).await)?;
-    equal("outbox rows", &stores.outbox.pending(10).await?.len(), &1)?;
+    equal("outbox rows", &stores.outbox.pending(LIFE, 10).await?.len(), &1)?;
     equal("entries", &stores.journal.entries(claim.step).await?.len(), &1)
 }
 
@@ -245,5 +211,5 @@ async fn complete_mixed(harness: &mut dyn Harness) -> Verdict {
             _ => conflict("a taken place", result)?,
         }
     }
-    equal("outbox rows", &stores.outbox.pending(10).await?.len(), &3)
+    equal("outbox rows", &stores.outbox.pending(LIFE, 10).await?.len(), &3)
 }

@@ -1,34 +1,89 @@
-//! Lives of nodes in PostgreSQL, and the ping that health asks for.
+//! Lives of nodes and their leases in PostgreSQL, and the ping that health asks for.
 //!
-//! Incarnations rise over all nodes of the database, so that "an earlier life" is one comparison. Called through
-//! [`Nodes`]: once at start, and by health checks.
+//! Incarnations rise over all nodes of the database. Every time here is the server's. A renewal goes through the writer
+//! like what it stands for: a node that cannot write does not hold its lease either. Called through [`Nodes`].
+
+use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::Utc;
 use sqlx::Row as _;
 
 use super::Store;
-use super::rows::moment;
 use crate::domain::step::Incarnation;
 use crate::group_commit::Operation;
 use crate::postgres;
-use crate::postgres::writer::Session;
-use crate::store::{Error, Nodes};
+use crate::postgres::writer::{Session, Statement};
+use crate::store::{Error, Nodes, Renewal};
 
 const START: &str = "\
-    insert into nodes (name, incarnation, started_at) values ($1, nextval('incarnations'), $2) \
-    on conflict (name) do update set incarnation = excluded.incarnation, started_at = excluded.started_at \
+    insert into nodes (name, incarnation, started_at, lease_until) \
+    values ($1, nextval('incarnations'), clock_timestamp(), clock_timestamp() + make_interval(secs => $2)) \
+    on conflict (name) do update set incarnation = excluded.incarnation, started_at = excluded.started_at, \
+                                     lease_until = excluded.lease_until, ended_at = null \
+    returning incarnation";
+
+const RESUME: &str = "\
+    update nodes set incarnation = nextval('incarnations'), started_at = clock_timestamp(), \
+                     lease_until = clock_timestamp() + make_interval(secs => $2), ended_at = null \
+    where incarnation = $1 returning incarnation";
+
+const RENEW: &str = "\
+    update nodes set lease_until = clock_timestamp() + make_interval(secs => $2) \
+    where incarnation = $1 and ended_at is null returning incarnation";
+
+const IS_CURRENT: &str = "select incarnation from nodes where incarnation = $1";
+
+const RELEASE: &str = "update nodes set ended_at = clock_timestamp() where incarnation = $1 and ended_at is null";
+
+const EXPIRED: &str = "\
+    select incarnation from nodes \
+    where ended_at is null and lease_until <= clock_timestamp() and incarnation <> $1 order by incarnation limit 1";
+
+/// A row that is being renewed, or ended by another, is passed over.
+const END: &str = "\
+    update nodes set ended_at = clock_timestamp() \
+    where incarnation in ( \
+        select incarnation from nodes \
+        where ended_at is null and lease_until <= clock_timestamp() and incarnation <> $1 \
+        order by incarnation for update skip locked) \
     returning incarnation";
 
 /// Changes a row: a statement that changes nothing would pass where nothing can be written.
-const PING: &str = "insert into pings (id, at) values (1, $1) on conflict (id) do update set at = excluded.at";
+const PING: &str = "\
+    insert into pings (id, at) values (1, clock_timestamp()) on conflict (id) do update set at = excluded.at";
 
 const READ: &str = "select count(*) from nodes";
 
 #[async_trait]
 impl Nodes for Store {
-    async fn start(&self, name: &str) -> Result<Incarnation, Error> {
-        self.write(Start { name: name.to_owned() }).await
+    async fn start(&self, name: &str, ttl: Duration) -> Result<Incarnation, Error> {
+        let life = self.write(Start { name: name.to_owned(), ttl }).await?;
+        self.database.writer().lives_as(life.0);
+        Ok(life)
+    }
+
+    async fn resume(&self, former: Incarnation, ttl: Duration) -> Result<Option<Incarnation>, Error> {
+        let life = self.write(Resume { former, ttl }).await?;
+        if let Some(life) = life {
+            self.database.writer().lives_as(life.0);
+        }
+        Ok(life)
+    }
+
+    async fn renew(&self, own: Incarnation, ttl: Duration) -> Result<Renewal, Error> {
+        self.write(Renew { own, ttl }).await
+    }
+
+    async fn release(&self, own: Incarnation) -> Result<(), Error> {
+        self.write(Release(own)).await
+    }
+
+    async fn end_expired(&self, own: Incarnation) -> Result<Vec<Incarnation>, Error> {
+        // Almost always there is none, and a look costs no transaction that writes.
+        if self.one(sqlx::query(EXPIRED).bind(own.0)).await?.is_none() {
+            return Ok(Vec::new());
+        }
+        self.write(EndExpired(own)).await
     }
 
     async fn ping(&self) -> Result<(), Error> {
@@ -38,23 +93,110 @@ impl Nodes for Store {
     }
 }
 
-/// A node starts.
+/// The incarnations that a statement of a lease has written.
+async fn lives(session: &mut Session, statement: Statement) -> Result<Vec<Incarnation>, postgres::Error> {
+    let rows = session.returning(statement).await?;
+    rows.iter().map(|row| Ok(Incarnation(row.try_get(0)?))).collect()
+}
+
+/// A process starts as a node.
 struct Start {
     name: String,
+    ttl: Duration,
 }
 
 #[async_trait]
 impl Operation<Session> for Start {
     type Reply = Incarnation;
+    const UNDER_LEASE: bool = false;
 
     async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<Incarnation>, postgres::Error> {
-        let mut lives = Vec::with_capacity(batch.len());
+        let mut answers = Vec::with_capacity(batch.len());
         for start in batch {
-            let row = session.returning(sqlx::query(START).bind(start.name.clone()).bind(moment(Utc::now()))).await?;
-            let life = row.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
-            lives.push(Incarnation(life));
+            let statement = sqlx::query(START).bind(start.name.clone()).bind(start.ttl.as_secs_f64());
+            answers.push(lives(session, statement).await?.pop().ok_or(sqlx::Error::RowNotFound)?);
         }
-        Ok(lives)
+        Ok(answers)
+    }
+}
+
+/// A node goes on as another incarnation.
+struct Resume {
+    former: Incarnation,
+    ttl: Duration,
+}
+
+#[async_trait]
+impl Operation<Session> for Resume {
+    type Reply = Option<Incarnation>;
+    const UNDER_LEASE: bool = false;
+
+    async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<Self::Reply>, postgres::Error> {
+        let mut answers = Vec::with_capacity(batch.len());
+        for resume in batch {
+            let statement = sqlx::query(RESUME).bind(resume.former.0).bind(resume.ttl.as_secs_f64());
+            answers.push(lives(session, statement).await?.pop());
+        }
+        Ok(answers)
+    }
+}
+
+/// A node renews its lease.
+struct Renew {
+    own: Incarnation,
+    ttl: Duration,
+}
+
+#[async_trait]
+impl Operation<Session> for Renew {
+    type Reply = Renewal;
+    const UNDER_LEASE: bool = false;
+
+    async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<Renewal>, postgres::Error> {
+        let mut answers = Vec::with_capacity(batch.len());
+        for Self { own, ttl } in batch {
+            let statement = sqlx::query(RENEW).bind(own.0).bind(ttl.as_secs_f64());
+            answers.push(if !lives(session, statement).await?.is_empty() {
+                Renewal::Held
+            } else if session.read(sqlx::query(IS_CURRENT).bind(own.0)).await?.is_empty() {
+                Renewal::Superseded
+            } else {
+                Renewal::TakenOver
+            });
+        }
+        Ok(answers)
+    }
+}
+
+/// A node leaves.
+struct Release(Incarnation);
+
+#[async_trait]
+impl Operation<Session> for Release {
+    type Reply = ();
+    const UNDER_LEASE: bool = false;
+
+    async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<()>, postgres::Error> {
+        for release in batch {
+            session.write(sqlx::query(RELEASE).bind(release.0.0)).await?;
+        }
+        Ok(vec![(); batch.len()])
+    }
+}
+
+/// A node has seen that others' leases have run out. Under its own lease: who does not live ends nobody.
+struct EndExpired(Incarnation);
+
+#[async_trait]
+impl Operation<Session> for EndExpired {
+    type Reply = Vec<Incarnation>;
+
+    async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<Self::Reply>, postgres::Error> {
+        let mut answers = Vec::with_capacity(batch.len());
+        for expired in batch {
+            answers.push(lives(session, sqlx::query(END).bind(expired.0.0)).await?);
+        }
+        Ok(answers)
     }
 }
 
@@ -64,9 +206,10 @@ struct Ping;
 #[async_trait]
 impl Operation<Session> for Ping {
     type Reply = ();
+    const UNDER_LEASE: bool = false;
 
     async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<()>, postgres::Error> {
-        session.write(sqlx::query(PING).bind(moment(Utc::now()))).await?;
+        session.write(sqlx::query(PING)).await?;
         Ok(vec![(); batch.len()])
     }
 }

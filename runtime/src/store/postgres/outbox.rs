@@ -4,11 +4,13 @@
 //! and never in the way of the rows behind it.
 
 use async_trait::async_trait;
+use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use super::Store;
 use super::rows::{Stored, at, ending, ending_columns};
 use crate::domain::ids::{StepId, TaskId};
+use crate::domain::step::Incarnation;
 use crate::group_commit::Operation;
 use crate::postgres;
 use crate::postgres::writer::Session;
@@ -18,19 +20,41 @@ const PENDING: &str = concat!(
     "select o.seq as place, o.task_id, o.step_id, t.agent_id, t.execution_mode, t.created_at, t.event, ",
     ending_columns!(),
     " from outbox o left join tasks t on t.id = o.task_id left join execution_results r on r.step_id = o.step_id \
-     where o.seq > $1 order by o.seq limit $2"
+     where o.owner = $3 and o.seq > $1 order by o.seq limit $2"
 );
+
+/// Whether anybody has ends to tell and does not live; from teller to teller by the index.
+macro_rules! gone {
+    ($then:literal) => {
+        concat!(
+            "with recursive tellers (owner) as ( \
+                (select min(owner) from outbox) \
+                union all \
+                select (select min(o.owner) from outbox o where o.owner > t.owner) from tellers t \
+                where t.owner is not null), \
+             gone as ( \
+                select owner from tellers t where t.owner is not null \
+                  and not exists (select 1 from nodes n where n.incarnation = t.owner and n.ended_at is null)) ",
+            $then
+        )
+    };
+}
+
+const ANY_GONE: &str = gone!("select exists (select 1 from gone) as any_gone");
+
+/// Two heirs meet in the rows: the second finds that they are the first's.
+const INHERIT: &str = gone!("update outbox o set owner = $1 from gone g where o.owner = g.owner");
 
 const TOLD: &str = "delete from outbox where seq = any($1)";
 
 #[async_trait]
 impl Outbox for Store {
-    async fn pending(&self, limit: usize) -> Result<Vec<Told>, Error> {
+    async fn pending(&self, teller: Incarnation, limit: usize) -> Result<Vec<Told>, Error> {
         let limit = self.rows(limit);
         let (mut pending, mut after) = (Vec::new(), i64::MIN);
         while (pending.len() as i64) < limit {
             let wanted = limit - pending.len() as i64;
-            let rows = self.all(sqlx::query(PENDING).bind(after).bind(wanted)).await?;
+            let rows = self.all(sqlx::query(PENDING).bind(after).bind(wanted).bind(teller.0)).await?;
             for row in &rows {
                 after = Stored::new(row, "outbox").get("place")?;
                 match told(row) {
@@ -43,6 +67,15 @@ impl Outbox for Store {
             }
         }
         Ok(pending)
+    }
+
+    async fn inherit(&self, heir: Incarnation) -> Result<u64, Error> {
+        // Almost always there is nothing, and a look costs no transaction that writes.
+        let row = self.one(sqlx::query(ANY_GONE)).await?;
+        if !row.is_some_and(|row| row.get("any_gone")) {
+            return Ok(0);
+        }
+        self.write(Inherit(heir)).await
     }
 
     async fn told(&self, seqs: Vec<i64>) -> Result<(), Error> {
@@ -87,12 +120,30 @@ fn told(row: &PgRow) -> Result<Told, Error> {
     read().map_err(|error| at(error, &format!("step {step} of task {task}")))
 }
 
+/// What nobody who lives tells is the heir's.
+struct Inherit(Incarnation);
+
+#[async_trait]
+impl Operation<Session> for Inherit {
+    type Reply = u64;
+
+    async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<u64>, postgres::Error> {
+        let mut answers = Vec::with_capacity(batch.len());
+        for inherit in batch {
+            answers.push(session.changing(sqlx::query(INHERIT).bind(inherit.0.0)).await?);
+        }
+        Ok(answers)
+    }
+}
+
 /// These were told.
 struct Forget(Vec<i64>);
 
 #[async_trait]
 impl Operation<Session> for Forget {
     type Reply = ();
+    /// What was told was told, whoever lives.
+    const UNDER_LEASE: bool = false;
 
     async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<()>, postgres::Error> {
         let seqs: Vec<i64> = batch.iter().flat_map(|forget| forget.0.iter().copied()).collect();

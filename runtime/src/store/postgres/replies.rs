@@ -134,6 +134,8 @@ struct Settle {
 #[async_trait]
 impl Operation<Session> for Settle {
     type Reply = ();
+    /// What came of a call came of it, whoever lives.
+    const UNDER_LEASE: bool = false;
 
     async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<()>, postgres::Error> {
         for round in rounds(batch, |settle| settle.task) {

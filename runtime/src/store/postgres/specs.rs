@@ -47,6 +47,8 @@ struct Keep {
 #[async_trait]
 impl Operation<Session> for Keep {
     type Reply = ();
+    /// A spec is the same, whoever keeps it; and it is kept before the node lives.
+    const UNDER_LEASE: bool = false;
 
     async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<()>, postgres::Error> {
         let keep = sqlx::query(KEEP)

@@ -22,12 +22,35 @@ use crate::postgres;
 use crate::postgres::writer::{Session, Statement};
 use crate::store::{Claim, Completion, Error, Orphan, Steps};
 
-const ORPHANS: &str = "\
-    select t.seq as place, t.id, t.agent_id, t.spec_digest, s.id as step_id, s.run_no, s.step_no, s.status, s.owner, \
-           s.epoch, s.attempts, s.claims \
-    from steps s join tasks t on t.id = s.task_id \
-    where s.status = 'running' and s.owner < $1 and t.seq > $2 \
-    order by t.seq limit $3";
+macro_rules! orphan_query {
+    ($with:literal, $from:literal, $which:literal) => {
+        concat!(
+            $with,
+            "select t.seq as place, t.id, t.agent_id, t.spec_digest, s.id as step_id, s.run_no, s.step_no, s.status, \
+                    s.owner, s.epoch, s.attempts, s.claims ",
+            $from,
+            "join tasks t on t.id = s.task_id where ",
+            $which
+        )
+    };
+}
+
+/// From owner to owner by the index: the steps of those who live are not read, however many they are.
+const ORPHANS: &str = orphan_query!(
+    "with recursive owners (owner) as ( \
+        (select min(owner) from steps where status = 'running') \
+        union all \
+        select (select min(s.owner) from steps s where s.status = 'running' and s.owner > o.owner) \
+        from owners o where o.owner is not null), \
+     gone as ( \
+        select owner from owners o where o.owner is not null \
+          and not exists (select 1 from nodes n where n.incarnation = o.owner and n.ended_at is null)) ",
+    "from gone g join steps s on s.owner = g.owner and s.status = 'running' ",
+    "t.seq > $1 order by t.seq limit $2"
+);
+
+const OWNED: &str =
+    orphan_query!("", "from steps s ", "s.status = 'running' and s.owner = $3 and t.seq > $1 order by t.seq limit $2");
 
 /// Waits for writes under the old epoch, so that the journal that is looked at next is the whole one.
 const LOCK: &str = "select id from steps where id = any($1) order by id for no key update";
@@ -58,8 +81,10 @@ const COMPLETE_RESULTS: &str = "\
                          $13::text[])";
 
 const COMPLETE_OUTBOX: &str = "\
-    insert into outbox (task_id, step_id) \
-    select task, step from unnest($1::uuid[], $2::uuid[]) with ordinality as n (task, step, place) order by place";
+    insert into outbox (task_id, step_id, owner) \
+    select n.task, n.step, s.owner \
+    from unnest($1::uuid[], $2::uuid[]) with ordinality as n (task, step, place) join steps s on s.id = n.step \
+    order by n.place";
 
 /// Of these claims, the ones that hold.
 const HOLDING: &str = "\
@@ -68,11 +93,35 @@ const HOLDING: &str = "\
 
 #[async_trait]
 impl Steps for Store {
-    async fn orphans(&self, owner: Incarnation, after: i64, limit: usize) -> Result<Vec<Orphan>, Error> {
-        let (wanted, mut after, mut found) = (self.rows(limit), after, Vec::new());
+    async fn orphans(&self, after: i64, limit: usize) -> Result<Vec<Orphan>, Error> {
+        let page = |after, missing| sqlx::query(ORPHANS).bind(after).bind(missing);
+        self.running(page, after, limit).await
+    }
+
+    async fn owned(&self, owner: Incarnation, after: i64, limit: usize) -> Result<Vec<Orphan>, Error> {
+        let page = |after, missing| sqlx::query(OWNED).bind(after).bind(missing).bind(owner.0);
+        self.running(page, after, limit).await
+    }
+
+    async fn claim(&self, step: StepId, seen: Epoch, owner: Incarnation) -> Result<Option<Claim>, Error> {
+        self.write(Take { step, seen, owner }).await
+    }
+
+    async fn complete(&self, completion: Completion) -> Result<(), Error> {
+        self.write(Complete::new(completion)?).await?
+    }
+}
+
+impl Store {
+    /// Running steps, page by page until `limit` of them could be read.
+    async fn running<F>(&self, page: F, mut after: i64, limit: usize) -> Result<Vec<Orphan>, Error>
+    where
+        F: Fn(i64, i64) -> Statement + Send + Sync,
+    {
+        let (wanted, mut found) = (self.rows(limit), Vec::new());
         loop {
             let missing = wanted - found.len() as i64;
-            let rows = self.all(sqlx::query(ORPHANS).bind(owner.0).bind(after).bind(missing)).await?;
+            let rows = self.all(page(after, missing)).await?;
             for row in &rows {
                 after = Stored::new(row, "tasks").get("place")?;
                 match orphan(row) {
@@ -85,14 +134,6 @@ impl Steps for Store {
                 return Ok(found);
             }
         }
-    }
-
-    async fn claim(&self, step: StepId, seen: Epoch, owner: Incarnation) -> Result<Option<Claim>, Error> {
-        self.write(Take { step, seen, owner }).await
-    }
-
-    async fn complete(&self, completion: Completion) -> Result<(), Error> {
-        self.write(Complete::new(completion)?).await?
     }
 }
 

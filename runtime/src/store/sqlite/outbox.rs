@@ -10,6 +10,7 @@ use sqlx::sqlite::SqliteRow;
 use super::Store;
 use super::rows::{Stored, at, broken, ending, ending_columns, json};
 use crate::domain::ids::{StepId, TaskId};
+use crate::domain::step::Incarnation;
 use crate::sqlite;
 use crate::sqlite::writer::Write;
 use crate::store::{Damage, Error, Outbox, Told};
@@ -18,19 +19,35 @@ const PENDING: &str = concat!(
     "select o.seq as place, o.task_id, o.step_id, t.agent_id, t.execution_mode, t.created_at, t.event, ",
     ending_columns!(),
     " from outbox o left join tasks t on t.id = o.task_id left join execution_results r on r.step_id = o.step_id \
-     where o.seq > ?1 order by o.seq limit ?2"
+     where o.owner = ?3 and o.seq > ?1 order by o.seq limit ?2"
 );
+
+/// Whether a row is of nobody who lives, nor of whoever asks.
+macro_rules! is_gone {
+    ($begin:literal, $end:literal) => {
+        concat!(
+            $begin,
+            " where owner <> ?1 \
+              and not exists (select 1 from nodes n where n.incarnation = outbox.owner and n.ended_at is null)",
+            $end
+        )
+    };
+}
+
+const ANY_GONE: &str = is_gone!("select exists (select 1 from outbox", ")");
+const INHERIT: &str = is_gone!("update outbox set owner = ?1", "");
 
 const TOLD: &str = "delete from outbox where seq in (select value from json_each(?1))";
 
 #[async_trait]
 impl Outbox for Store {
-    async fn pending(&self, limit: usize) -> Result<Vec<Told>, Error> {
+    async fn pending(&self, teller: Incarnation, limit: usize) -> Result<Vec<Told>, Error> {
         let limit = self.rows(limit);
         let (mut pending, mut after) = (Vec::new(), i64::MIN);
         while (pending.len() as i64) < limit {
             let wanted = limit - pending.len() as i64;
-            let rows = sqlx::query(PENDING).bind(after).bind(wanted).fetch_all(self.database.readers()).await?;
+            let rows =
+                sqlx::query(PENDING).bind(after).bind(wanted).bind(teller.0).fetch_all(self.database.readers()).await?;
             for row in &rows {
                 after = Stored::new(row, "outbox").get("place")?;
                 match told(row) {
@@ -43,6 +60,12 @@ impl Outbox for Store {
             }
         }
         Ok(pending)
+    }
+
+    async fn inherit(&self, heir: Incarnation) -> Result<u64, Error> {
+        // Almost always there is nothing, and a look writes nothing.
+        let any_gone = sqlx::query_scalar(ANY_GONE).bind(heir.0).fetch_one(self.database.readers());
+        if any_gone.await? { self.write(Inherit(heir)).await } else { Ok(0) }
     }
 
     async fn told(&self, seqs: Vec<i64>) -> Result<(), Error> {
@@ -85,6 +108,22 @@ fn told(row: &SqliteRow) -> Result<Told, Error> {
         })
     };
     read().map_err(|error| at(error, &format!("step {step} of task {task}")))
+}
+
+/// What nobody who lives tells is the heir's.
+struct Inherit(Incarnation);
+
+#[async_trait]
+impl Write for Inherit {
+    type Reply = u64;
+
+    async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<u64>, sqlite::Error> {
+        let mut answers = Vec::with_capacity(batch.len());
+        for inherit in batch {
+            answers.push(sqlx::query(INHERIT).bind(inherit.0.0).execute(&mut *connection).await?.rows_affected());
+        }
+        Ok(answers)
+    }
 }
 
 /// These were told.

@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteRow;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Sqlite, SqliteConnection};
 
 use super::rows::{Stored, array, at, broken, count, hex, ids, json, rounds, status_of, stored_outcome, task_place};
 use super::{Store, tasks};
@@ -18,12 +19,40 @@ use crate::sqlite;
 use crate::sqlite::writer::Write;
 use crate::store::{Claim, Completion, Error, Orphan, Steps};
 
-const ORPHANS: &str = "\
-    select t.seq as place, t.id, t.agent_id, t.spec_digest, s.id as step_id, s.run_no, s.step_no, s.status, s.owner, s.epoch, \
-           s.attempts, s.claims \
-    from steps s cross join tasks t on t.id = s.task_id \
-    where s.status in ('running', 'waiting') and s.status = 'running' and s.owner < ?1 and t.seq > ?2 \
-    order by t.seq limit ?3";
+macro_rules! orphan_query {
+    ($with:literal, $from:literal, $which:literal) => {
+        concat!(
+            $with,
+            "select t.seq as place, t.id, t.agent_id, t.spec_digest, s.id as step_id, s.run_no, s.step_no, s.status, \
+                    s.owner, s.epoch, s.attempts, s.claims ",
+            $from,
+            "cross join tasks t on t.id = s.task_id where ",
+            $which
+        )
+    };
+}
+
+/// From owner to owner by the index: the steps of those who live are not read, however many they are.
+const ORPHANS: &str = orphan_query!(
+    "with recursive owners (owner) as ( \
+        select min(owner) from steps where status in ('running', 'waiting') and status = 'running' \
+        union all \
+        select (select min(s.owner) from steps s \
+                where s.status in ('running', 'waiting') and s.status = 'running' and s.owner > o.owner) \
+        from owners o where o.owner is not null), \
+     gone as ( \
+        select owner from owners o where o.owner is not null \
+          and not exists (select 1 from nodes n where n.incarnation = o.owner and n.ended_at is null)) ",
+    "from gone g cross join steps s on s.owner = g.owner and s.status in ('running', 'waiting') and s.status = 'running' ",
+    "t.seq > ?1 order by t.seq limit ?2"
+);
+
+const OWNED: &str = orphan_query!(
+    "",
+    "from steps s ",
+    "s.status in ('running', 'waiting') and s.status = 'running' and s.owner = ?3 and t.seq > ?1 \
+     order by t.seq limit ?2"
+);
 
 /// A journal that grew since the last claim is progress: the count of claims begins again.
 const CLAIM: &str = "\
@@ -52,7 +81,9 @@ const COMPLETE_RESULTS: &str = "\
     from json_each(?1)";
 
 const COMPLETE_OUTBOX: &str = "\
-    insert into outbox (task_id, step_id) select unhex(value ->> 4), unhex(value ->> 0) from json_each(?1)";
+    insert into outbox (task_id, step_id, owner) \
+    select s.task_id, s.id, s.owner from json_each(?1) c cross join steps s on s.id = unhex(c.value ->> 0) \
+    order by c.key";
 
 /// Of these claims, the ones that hold.
 const HOLDING: &str = "\
@@ -60,16 +91,40 @@ const HOLDING: &str = "\
     where s.epoch = c.value ->> 1 and s.status = 'running'";
 
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[ORPHANS, CLAIM, COMPLETE_STEPS, COMPLETE_RESULTS, COMPLETE_OUTBOX, HOLDING];
+pub(super) const STATEMENTS: &[&str] =
+    &[ORPHANS, OWNED, CLAIM, COMPLETE_STEPS, COMPLETE_RESULTS, COMPLETE_OUTBOX, HOLDING];
 
 #[async_trait]
 impl Steps for Store {
-    async fn orphans(&self, owner: Incarnation, after: i64, limit: usize) -> Result<Vec<Orphan>, Error> {
-        let (wanted, mut after, mut found) = (self.rows(limit), after, Vec::new());
+    async fn orphans(&self, after: i64, limit: usize) -> Result<Vec<Orphan>, Error> {
+        let page = |after: i64, missing: i64| sqlx::query(ORPHANS).bind(after).bind(missing);
+        self.running(page, after, limit).await
+    }
+
+    async fn owned(&self, owner: Incarnation, after: i64, limit: usize) -> Result<Vec<Orphan>, Error> {
+        let page = |after: i64, missing: i64| sqlx::query(OWNED).bind(after).bind(missing).bind(owner.0);
+        self.running(page, after, limit).await
+    }
+
+    async fn claim(&self, step: StepId, seen: Epoch, owner: Incarnation) -> Result<Option<Claim>, Error> {
+        self.write(Take { step, row: json(&(hex(step.0), seen.0, owner.0))? }).await
+    }
+
+    async fn complete(&self, completion: Completion) -> Result<(), Error> {
+        self.write(Complete::new(&completion)?).await?
+    }
+}
+
+impl Store {
+    /// Running steps, page by page until `limit` of them could be read.
+    async fn running<F>(&self, page: F, mut after: i64, limit: usize) -> Result<Vec<Orphan>, Error>
+    where
+        F: Fn(i64, i64) -> Query<'static, Sqlite, SqliteArguments> + Send + Sync,
+    {
+        let (wanted, mut found) = (self.rows(limit), Vec::new());
         loop {
             let missing = wanted - found.len() as i64;
-            let query = sqlx::query(ORPHANS).bind(owner.0).bind(after).bind(missing);
-            let rows = query.fetch_all(self.database.readers()).await?;
+            let rows = page(after, missing).fetch_all(self.database.readers()).await?;
             for row in &rows {
                 after = Stored::new(row, "tasks").get("place")?;
                 match orphan(row) {
@@ -82,14 +137,6 @@ impl Steps for Store {
                 return Ok(found);
             }
         }
-    }
-
-    async fn claim(&self, step: StepId, seen: Epoch, owner: Incarnation) -> Result<Option<Claim>, Error> {
-        self.write(Take { step, row: json(&(hex(step.0), seen.0, owner.0))? }).await
-    }
-
-    async fn complete(&self, completion: Completion) -> Result<(), Error> {
-        self.write(Complete::new(&completion)?).await?
     }
 }
 
