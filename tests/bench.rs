@@ -2,11 +2,19 @@
 //!
 //! | name | value | baseline |
 //! |---|---|---|
-//! | `tasks_1`, `tasks_32`, `tasks_256` | one-step tasks a second on embedded parts, this many in flight | one client that commits single rows to SQLite on the same disk |
+//! | `commits_1`, `commits_32` | single rows that raw clients commit a second: the raw limit | one client |
+//! | `lonely` | how long one append to a journal takes when nobody else writes | one raw commit |
+//! | `appends_1`, `appends_32`, `appends_256` | appends a second by this many steps at once | one raw client's commits |
+//! | `run_1`, `run_32` | steps a second of runs of five entries, this many at once | one raw client's commits |
+//! | `slow_appends_256`, `slow_commits_1` | the same on a disk whose syncs take 4 ms | on the disk as it is |
+//! | `tasks_1`, `tasks_32`, `tasks_256` | one-step tasks a second through a node's parts, this many in flight | one raw client's commits |
 //! | `rows` | rows inserted, updated or deleted for one such task | those of the bus alone |
+//! | `xact_commit_postgres`, `batch_postgres` | commits a task by the server's count, writes a commit, 256 in flight | our writer's count |
 //! | `start` | from the start of the process to ready, with 20 agents | the same binary, printing its version |
 //! | `resident` | memory of that node when it idles | – |
 //!
+//! Those that name no database come once with `_sqlite` and once with `_postgres` at the end, in the same rounds; `start` and
+//! `resident` are of the binary.
 //! Value and baseline come from the same interleaved rounds, after a warm-up: median [min .. max]. The ratio is the
 //! median of the rounds' own ratios, so that a neighbour who comes and goes weighs on both sides. Called by
 //! `make bench [ONLY=name]`; prints a table and writes `target/bench.json` (docs: the contract's format).
@@ -18,18 +26,33 @@
     reason = "a bench that cannot be set up says why and ends"
 )]
 
+#[path = "bench/brake.rs"]
+mod brake;
 #[path = "bench/commits.rs"]
 mod commits;
 #[path = "bench/figure.rs"]
 mod figure;
+#[path = "bench/journal.rs"]
+mod journal;
+#[path = "bench/load.rs"]
+mod load;
+#[path = "bench/node.rs"]
+mod node;
 #[path = "bench/process.rs"]
 mod process;
+#[path = "bench/sharing.rs"]
+mod sharing;
+#[path = "bench/slow.rs"]
+mod slow;
+#[path = "bench/state.rs"]
+mod state;
 #[path = "bench/tasks.rs"]
 mod tasks;
 
 use std::path::Path;
 
 use figure::Figure;
+use troupe_tests::postgres::Postgres;
 
 /// Rounds that count.
 const ROUNDS: usize = 5;
@@ -37,22 +60,48 @@ const ROUNDS: usize = 5;
 #[tokio::main]
 async fn main() {
     troupe_tests::tls();
-    let only = std::env::args().nth(1).filter(|only| !only.is_empty());
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [slow::CHILD, dir] = arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return slow::as_told(Path::new(dir)).await;
+    }
+    let only = arguments.into_iter().next().filter(|only| !only.is_empty());
     let wanted = |name: &str| only.as_deref().is_none_or(|only| name.contains(only));
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the tree").join("target");
     // Beside the build, not in /tmp, which is memory on many machines.
     let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(&target).expect("a folder below target/");
 
-    let mut figures = Vec::new();
-    if tasks::NAMES.iter().any(|name| wanted(name)) {
-        figures.extend(tasks::measure(dir.path(), ROUNDS).await);
+    let groups = [tasks::names(), sharing::names(), journal::names(), slow::names(), process::names()];
+    let [tasks, sharing, journal, slow, process] = groups.each_ref().map(|names| names.iter().any(|name| wanted(name)));
+    let postgres = if tasks || sharing || journal { Postgres::start().await } else { None };
+    if (tasks || sharing || journal) && postgres.is_none() {
+        println!("skipped on PostgreSQL, which is not installed (apt-get install postgresql)");
     }
-    if process::NAMES.iter().any(|name| wanted(name)) {
+    let postgres = postgres.as_ref();
+    let folder = |name: &str| {
+        let folder = dir.path().join(name);
+        std::fs::create_dir(&folder).expect("a folder below target/");
+        folder
+    };
+
+    let mut figures = Vec::new();
+    if journal {
+        figures.extend(journal::measure(&folder("journal"), postgres, ROUNDS).await);
+    }
+    if slow {
+        figures.extend(slow::measure(&folder("slow"), ROUNDS).await);
+    }
+    if tasks {
+        figures.extend(tasks::measure(&folder("tasks"), postgres, ROUNDS).await);
+    }
+    if sharing {
+        figures.extend(sharing::measure(&folder("sharing"), postgres, ROUNDS).await);
+    }
+    if process {
         figures.extend(process::measure(ROUNDS).await);
     }
-    figures.retain(|figure| wanted(figure.name));
+    figures.retain(|figure| wanted(&figure.name));
     if figures.is_empty() {
-        eprintln!("nothing is called {only:?}; there are {:?} and {:?}", tasks::NAMES, process::NAMES);
+        eprintln!("nothing is called {only:?}; there are {}", groups.concat().join(", "));
         std::process::exit(2);
     }
     println!("{}", figure::table(&figures));

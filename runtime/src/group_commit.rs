@@ -345,3 +345,86 @@ fn grouped<S: Session>(taken: &mut Vec<Box<dyn Group<S>>>) -> Vec<Box<dyn Group<
     }
     groups
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::future::{join, join_all};
+    use tokio::sync::Semaphore;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A database that commits as often as it is allowed to.
+    struct Disk(Arc<Semaphore>);
+
+    impl Session for Disk {
+        type Error = &'static str;
+
+        fn closed() -> Self::Error {
+            "closed"
+        }
+
+        fn miscounted(kind: &'static str) -> Self::Error {
+            kind
+        }
+    }
+
+    /// Answers how many of its kind were executed together.
+    struct Note;
+
+    #[async_trait]
+    impl Operation<Disk> for Note {
+        type Reply = usize;
+
+        async fn execute(batch: &[&Self], _disk: &mut Disk) -> Result<Vec<usize>, &'static str> {
+            Ok(vec![batch.len(); batch.len()])
+        }
+    }
+
+    fn queue(batch_max: usize, commits: &Arc<Semaphore>) -> Queue<Disk> {
+        let mut disk = Disk(commits.clone());
+        Queue::start(1024, batch_max, |mut intake: Intake<Disk>| async move {
+            while let Some(mut batch) = intake.next().await {
+                let result = batch.execute(&mut disk).await;
+                disk.0.acquire().await.unwrap().forget();
+                intake.count(batch.len(), batch.len() as u64);
+                batch.settle(&result);
+            }
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_while_a_commit_is_under_way_shares_the_next_one() {
+        let commits = Arc::new(Semaphore::new(0));
+        let queue = queue(256, &commits);
+        let first = queue.submit(Note);
+        let allowed = async {
+            tokio::task::yield_now().await;
+            // The writer is at its first commit now.
+            let rest = join_all((0..300).map(|_| queue.submit(Note)));
+            let three = async {
+                tokio::task::yield_now().await;
+                assert_eq!(queue.depth(), 300);
+                commits.add_permits(3);
+            };
+            join(rest, three).await.0
+        };
+        let (first, rest) = join(first, allowed).await;
+        assert_eq!(first, Ok(1));
+        let together = |number| rest.iter().filter(|answer| **answer == Ok(number)).count();
+        assert_eq!((together(256), together(44)), (256, 44), "a full batch, and what was left");
+        assert_eq!(queue.written(), Written { transactions: 3, operations: 301, rows: 301 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_writer_commits_one_write_at_once_and_alone() {
+        let queue = queue(256, &Arc::new(Semaphore::new(10)));
+        let begun = Instant::now();
+        for _ in 0..10 {
+            assert_eq!(queue.submit(Note).await, Ok(1));
+        }
+        // The clock stands still unless somebody waits for it.
+        assert_eq!(begun.elapsed(), std::time::Duration::ZERO);
+        assert_eq!(queue.written().transactions, 10);
+    }
+}

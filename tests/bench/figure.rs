@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 #[derive(Debug, Clone)]
 pub(crate) struct Figure {
     /// What it is called with `ONLY=`.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// In what it is counted.
     pub(crate) unit: &'static str,
     /// Each round.
@@ -50,7 +50,7 @@ impl Figure {
             format!("{} [{} .. {}]", number(median(rounds)), number(least), number(most))
         };
         [
-            self.name.to_owned(),
+            self.name.clone(),
             format!("{} {}", spread(&self.rounds), self.unit),
             self.baseline.as_ref().map(|(name, rounds)| format!("{} {name}", spread(rounds))).unwrap_or_default(),
             self.ratio().map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
@@ -81,6 +81,13 @@ pub(crate) fn median(rounds: &[f64]) -> f64 {
         n if n % 2 == 1 => sorted[n / 2],
         n => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
     }
+}
+
+/// What this share of them does not exceed.
+pub(crate) fn percentile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get((sorted.len().saturating_sub(1) as f64 * share) as usize).copied().unwrap_or(f64::NAN)
 }
 
 fn number(value: f64) -> String {

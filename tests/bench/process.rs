@@ -9,12 +9,16 @@ use troupe_tests::wait::PATIENCE;
 
 use crate::figure::Figure;
 
-/// What can be asked for.
-pub(crate) const NAMES: [&str; 2] = ["start", "resident"];
+const NAMES: [&str; 2] = ["start", "resident"];
 /// Agents of the node.
 const AGENTS: usize = 20;
 /// An idle node has done everything of its start by then.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// What can be asked for.
+pub(crate) fn names() -> Vec<String> {
+    NAMES.map(str::to_owned).into()
+}
 
 /// All figures of this file.
 pub(crate) async fn measure(rounds: usize) -> Vec<Figure> {
@@ -34,7 +38,7 @@ pub(crate) async fn measure(rounds: usize) -> Vec<Figure> {
         node.ended(PATIENCE).await;
     }
     let mut figures = vec![Figure {
-        name: NAMES[0],
+        name: NAMES[0].to_owned(),
         unit: "ms",
         rounds: starts,
         baseline: Some(("ms for --version", versions)),
@@ -42,7 +46,7 @@ pub(crate) async fn measure(rounds: usize) -> Vec<Figure> {
     }];
     if !resident.is_empty() {
         figures.push(Figure {
-            name: NAMES[1],
+            name: NAMES[1].to_owned(),
             unit: "MiB",
             rounds: resident,
             baseline: None,

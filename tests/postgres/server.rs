@@ -25,11 +25,12 @@ use super::plans::plans;
 
 pub(crate) type Run = fn(&mut Postgres, String) -> LocalBoxFuture<'_, Result<(), String>>;
 
-pub(crate) const CASES: [(&str, Run); 8] = [
+pub(crate) const CASES: [(&str, Run); 9] = [
     ("a page of results reads little, however many there are", |_, url| Box::pin(plans(url))),
     ("two nodes migrate at once", |_, url| Box::pin(two_migrate(url))),
     ("a database from the future is refused", |_, url| Box::pin(newer(url))),
     ("a task of one step and one turn costs six rows", |_, url| Box::pin(rows(url))),
+    ("what waits shares a transaction, what comes alone has its own", |_, url| Box::pin(shares(url))),
     ("a claim by another node sees every entry before it", |_, url| Box::pin(claims(url))),
     ("a commit that the server did not hear leaves nothing", |server, url| Box::pin(cut(server, url, Cut::Unheard))),
     ("a commit whose answer is lost is found again", |server, url| Box::pin(cut(server, url, Cut::Unanswered))),
@@ -77,6 +78,28 @@ async fn rows(url: String) -> Result<(), String> {
     stores.outbox.told(told.iter().map(|told| told.seq).collect()).await.unwrap();
     count();
     ensure(counts == [2, 3, 1], format!("accept, complete, told: {counts:?}"))
+}
+
+/// Counted by us and by the server: a row knows the transaction that wrote it.
+async fn shares(url: String) -> Result<(), String> {
+    let (database, stores) = open(&url).await;
+    let claims = join_all((0..300).map(|_| accept(&stores))).await;
+    let before = database.writer().written();
+    let appends = join_all(claims.iter().map(|claim| stores.journal.append(append(*claim, 0)))).await;
+    ensure(appends.iter().all(Result::is_ok), "an append was refused")?;
+    let together = database.writer().written();
+    for seq in 1..=5 {
+        stores.journal.append(append(claims[0], seq)).await.map_err(|error| error.to_string())?;
+    }
+    let alone = database.writer().written();
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let by_server: i64 =
+        sqlx::query_scalar("select count(distinct xmin::text) from journal").fetch_one(&mut connection).await.unwrap();
+    let by_us = together.transactions - before.transactions;
+    // The first one goes alone, for nobody waits for more to come; at most 256 of the others go with the next.
+    ensure(by_us <= 5, format!("300 appends took {by_us} transactions"))?;
+    ensure(alone.transactions - together.transactions == 5, "five that came one after the other did not go so")?;
+    ensure(by_server.unsigned_abs() == by_us + 5, format!("{by_us} and 5 by our count, {by_server} by the server's"))
 }
 
 /// One node appends as fast as it can while another one claims: what the claimer reads is all that there will be.

@@ -33,6 +33,7 @@ pub struct Postgres {
     folder: TempDir,
     account: Option<(u32, u32)>,
     port: u16,
+    environment: Vec<(&'static str, PathBuf)>,
     server: Option<Owned>,
 }
 
@@ -42,13 +43,21 @@ impl Postgres {
     /// # Panics
     /// When it is installed and does not start.
     pub async fn start() -> Option<Self> {
+        Self::start_with(Vec::new()).await
+    }
+
+    /// The same, its processes with this in their environment.
+    ///
+    /// # Panics
+    /// When it is installed and does not start.
+    pub async fn start_with(environment: Vec<(&'static str, PathBuf)>) -> Option<Self> {
         let programs = programs()?;
         let folder = tempfile::tempdir().expect("a temporary folder");
         let account = account(folder.path());
         if let Some((user, group)) = account {
             chown(folder.path(), Some(user), Some(group)).expect("the folder can be given away");
         }
-        let mut postgres = Self { programs, folder, account, port: free_port(), server: None };
+        let mut postgres = Self { programs, folder, account, port: free_port(), environment, server: None };
         let made = postgres
             .command("initdb")
             .args(["--username", USER, "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "--pgdata"])
@@ -69,6 +78,7 @@ impl Postgres {
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-k", ""]);
         command.args(["-c", "fsync=on", "-c", "max_connections=100"]);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::null()).stderr(log);
         self.server = Some(Owned::spawn(&mut command));
         let url = self.url("postgres");

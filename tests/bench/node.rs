@@ -1,0 +1,145 @@
+//! A node's own parts in this process, its state on either database, and askers in a closed loop.
+//!
+//! An asker publishes a task's event and waits for the confirmation; its task is over when the answer's event is
+//! committed and handed out by the queue of replies, where a real node's reply sender listens. Then it asks again.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+use troupe_actors::stage;
+use troupe_actors::troupe::Troupe;
+use troupe_runtime::bus::{QueueSpec, Routing};
+use troupe_runtime::config::{Agents, parse_agent};
+use troupe_runtime::domain::agent::AgentName;
+use troupe_runtime::domain::event::Event;
+use troupe_runtime::domain::ids::TaskId;
+use troupe_runtime::domain::topic::{REPLY_QUEUE, Topic};
+use troupe_runtime::model::{ModelOptions, Models};
+use troupe_runtime::ports::{self, Ports};
+use troupe_runtime::secret::Secrets;
+use troupe_runtime::telemetry::Metrics;
+use troupe_runtime::tool::{ToolOptions, Tools};
+
+use crate::load::{Client, Load, closed_loop};
+
+/// Events that go through the bus alone, to tell its rows from the store's.
+const BARE_EVENTS: usize = 1_000;
+
+const AGENT: &str = r"
+name: bench
+type: bench
+execution_mode: autonomous
+llm_config:
+  provider: scripted
+  model: at-once
+  script: [{reply: done}]
+instructions: Answer.
+instances: 2
+";
+
+/// Who waits for which task.
+type Waiting = Arc<Mutex<HashMap<String, oneshot::Sender<()>>>>;
+
+/// A node's parts, and the listener of its replies.
+pub(crate) struct Node {
+    troupe: Troupe,
+    /// What it stands on.
+    pub(crate) ports: Arc<Ports>,
+    waiting: Waiting,
+    listener: AbortHandle,
+}
+
+/// Somebody who asks and waits for the answer.
+struct Asker {
+    ports: Arc<Ports>,
+    waiting: Waiting,
+}
+
+impl Node {
+    /// Its embedded parts in this folder, its state there too or in the database of this address.
+    pub(crate) async fn start(dir: &Path, database_url: Option<&str>) -> Self {
+        let of_models = ModelOptions::default();
+        let client = Models::client(&of_models).expect("an HTTP client");
+        let models = Models::new(Secrets::new(Vec::new()), client, of_models).expect("models");
+        let tools = Tools::new(ToolOptions::default());
+        let options = ports::Options { database_url: database_url.map(Into::into), ..ports::Options::default() };
+        let opened = Ports::open(dir, "bench", options, models, tools, Metrics::new()).await;
+        let ports = Arc::new(opened.expect("the ports"));
+        let spec = parse_agent("bench.yaml", AGENT, &Agents::default()).expect("the bench's agent");
+        let started = Troupe::start(ports.clone(), vec![spec], stage::Options::default(), Vec::new()).await;
+        let (troupe, _over) = started.expect("the troupe");
+        let waiting = Waiting::default();
+        let mut replies = ports.bus.consume(REPLY_QUEUE, 1024).await.expect("the replies");
+        let heard = waiting.clone();
+        let listener = tokio::spawn(async move {
+            loop {
+                let deliveries = replies.next(256).await;
+                for delivery in deliveries {
+                    let task = delivery.event.subject.as_deref().expect("an answer names its task");
+                    let waiter = heard.lock().unwrap_or_else(PoisonError::into_inner).remove(task);
+                    // Nobody waits for what was asked at the end of a round.
+                    waiter.map(|waiter| waiter.send(()));
+                    delivery.settle.ack();
+                }
+            }
+        });
+        Self { troupe, ports, waiting, listener: listener.abort_handle() }
+    }
+
+    /// Keeps `tasks` in flight for a while.
+    pub(crate) async fn load(&self, tasks: usize, duration: Duration) -> Load {
+        let asker = |_| Asker { ports: self.ports.clone(), waiting: self.waiting.clone() };
+        closed_loop((0..tasks).map(asker).collect(), duration).await.1
+    }
+
+    /// Rows that the bus writes for one event, from publish to acknowledgement.
+    pub(crate) async fn rows_of_an_event(&self) -> f64 {
+        let bus = &self.ports.bus;
+        let queue = QueueSpec {
+            name: "bench.bare".to_owned(),
+            bindings: vec!["bench.bare".parse().expect("a pattern")],
+            single_active_consumer: false,
+        };
+        bus.declare(queue).await.expect("a queue");
+        let mut consumer = bus.consume("bench.bare", BARE_EVENTS).await.expect("the queue");
+        let before = self.ports.written().rows;
+        let topic: Topic = "bench.bare".parse().expect("a topic");
+        let event = |_| Arc::new(Event::new(topic.clone(), "/bench", json!({"text": "x"})));
+        let published = (0..BARE_EVENTS).map(event).map(|event| bus.publish(event, Routing::Mandatory));
+        futures::future::try_join_all(published).await.expect("published");
+        for _ in 0..BARE_EVENTS {
+            consumer.next(1).await.into_iter().for_each(|delivery| delivery.settle.ack());
+        }
+        // Acknowledgements are written without anybody waiting; two rows an event are the least there can be.
+        let all = (BARE_EVENTS * 2) as u64;
+        troupe_tests::wait::until("the acknowledgements", Duration::from_secs(10), async || {
+            (self.ports.written().rows >= before + all).then_some(())
+        })
+        .await;
+        (self.ports.written().rows - before) as f64 / BARE_EVENTS as f64
+    }
+
+    /// Everything that was asked is answered and written; then it ends.
+    pub(crate) async fn stop(self) {
+        self.troupe.drain(Duration::from_secs(5)).await;
+        self.listener.abort();
+        self.ports.close().await;
+    }
+}
+
+impl Client for Asker {
+    async fn once(&mut self) {
+        let agent: AgentName = "bench".parse().expect("a name");
+        let event = Event::new(Topic::agent_task(&agent), "/bench", json!({"text": "What is to be done?"}));
+        let task = TaskId::derive(&event.id, "bench").to_string();
+        let (answered, answer) = oneshot::channel();
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(task, answered);
+        self.ports.bus.publish(Arc::new(event), Routing::Mandatory).await.expect("published");
+        answer.await.expect("an answer");
+    }
+}
