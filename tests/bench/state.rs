@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use troupe_runtime::domain::agent::ExecutionMode;
@@ -22,6 +23,8 @@ pub(crate) const STEPS: u32 = 5;
 /// Characters of the answer in an entry.
 const ANSWER_CHARS: usize = 400;
 const AGENT: &str = "bench";
+/// Longer than any run of this bench.
+const LEASE: Duration = Duration::from_secs(3_600);
 
 /// One database.
 pub(crate) struct State {
@@ -31,6 +34,7 @@ pub(crate) struct State {
     pub(crate) stores: Stores,
     /// Raw clients of the same server or disk.
     pub(crate) raw: Commits,
+    life: Incarnation,
     held: Held,
 }
 
@@ -47,7 +51,7 @@ pub(crate) struct Appender {
 }
 
 /// Somebody who has a task accepted and does its run, one entry after the other, to the end.
-pub(crate) struct Runner(Stores);
+pub(crate) struct Runner(Stores, Incarnation);
 
 impl State {
     /// The file in a new folder.
@@ -56,7 +60,7 @@ impl State {
         let database = database.expect("the file opens");
         let stores = store::sqlite::stores(database.clone(), store::Options::default());
         let raw = Commits::sqlite(dir, raw_clients, entry_bytes()).await;
-        Self { name: "sqlite", stores, raw, held: Held::Sqlite(database) }
+        Self::of("sqlite", stores, raw, Held::Sqlite(database)).await
     }
 
     /// An empty database of a server.
@@ -65,19 +69,25 @@ impl State {
         let database = database.expect("the server answers");
         let stores = store::postgres::stores(database.clone(), store::Options::default());
         let raw = Commits::postgres(url, raw_clients, entry_bytes()).await;
-        Self { name: "postgres", stores, raw, held: Held::Postgres(database) }
+        Self::of("postgres", stores, raw, Held::Postgres(database)).await
+    }
+
+    /// A node lives there, as it always does where somebody appends: its lease is looked at with every transaction.
+    async fn of(name: &'static str, stores: Stores, raw: Commits, held: Held) -> Self {
+        let life = stores.nodes.start(AGENT, LEASE).await.expect("a life");
+        Self { name, stores, raw, life, held }
     }
 
     /// Steps with nothing in their journals yet.
     pub(crate) async fn appenders(&self, number: usize) -> Vec<Appender> {
-        let accepted = (0..number).map(|_| accept(&self.stores));
+        let accepted = (0..number).map(|_| accept(&self.stores, self.life));
         let claims = futures::future::join_all(accepted).await;
         claims.into_iter().map(|claim| Appender { stores: self.stores.clone(), claim, next: 0 }).collect()
     }
 
     /// So many who run.
     pub(crate) fn runners(&self, number: usize) -> Vec<Runner> {
-        (0..number).map(|_| Runner(self.stores.clone())).collect()
+        (0..number).map(|_| Runner(self.stores.clone(), self.life)).collect()
     }
 
     /// What our writer has done so far.
@@ -105,7 +115,7 @@ impl Client for Appender {
 
 impl Client for Runner {
     async fn once(&mut self) {
-        let claim = accept(&self.0).await;
+        let claim = accept(&self.0, self.1).await;
         for seq in 0..STEPS - 1 {
             append(&self.0, claim, seq).await;
         }
@@ -125,14 +135,14 @@ pub(crate) fn entry_bytes() -> usize {
     serde_json::to_string(&entry(0)).expect("JSON").len()
 }
 
-async fn accept(stores: &Stores) -> Claim {
+async fn accept(stores: &Stores, owner: Incarnation) -> Claim {
     let topic = "bench.step".parse().expect("a topic");
     let acceptance = Acceptance {
         agent: AGENT.parse().expect("a name"),
         mode: ExecutionMode::Autonomous,
         spec_digest: "d".into(),
         event: Arc::new(Event::new(topic, "/bench", json!({"text": "What is to be done?"}))),
-        owner: Incarnation(1),
+        owner,
     };
     match stores.tasks.accept(acceptance).await.expect("accepted") {
         Accepted::New(claim) => claim,
