@@ -25,5 +25,7 @@ mod doors;
 mod drain;
 #[path = "system/history.rs"]
 mod history;
+#[path = "system/runs.rs"]
+mod runs;
 #[path = "system/start.rs"]
 mod start;

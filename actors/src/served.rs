@@ -40,14 +40,7 @@ impl Served {
     pub fn prepare(ports: &Ports, spec: AgentSpec) -> Result<Self, Unservable> {
         let model = ports.models.for_agent(&spec.name, &spec.models).map_err(|error| Unservable(error.to_string()))?;
         let tools = ports.tools.for_agent(&spec.tools).map_err(|error| Unservable(error.to_string()))?;
-        let offers = tools.offers();
-        let terms = (offers.iter())
-            .filter_map(|offer| tools.get(&offer.name).map(|tool| (offer.name.clone(), tool.effect())))
-            .map(|(name, effect)| {
-                let rule = spec.rule_for(&name, effect == Effect::Unsafe);
-                (name, ToolTerms { effect, rule })
-            })
-            .collect();
+        let (offers, terms) = (tools.offers(), terms_of(&tools, &spec));
         let digest = spec.digest().into();
         Ok(Self { spec, digest, model, tools, offers, terms })
     }
@@ -57,4 +50,21 @@ impl Served {
     pub const fn mode(&self) -> ExecutionMode {
         self.spec.runs_as
     }
+}
+
+/// On which terms the tools of a spec may be called; needs neither its models nor their keys.
+pub fn terms(ports: &Ports, spec: &AgentSpec) -> Result<BTreeMap<String, ToolTerms>, Unservable> {
+    let tools = ports.tools.for_agent(&spec.tools).map_err(|error| Unservable(error.to_string()))?;
+    Ok(terms_of(&tools, spec))
+}
+
+fn terms_of(tools: &ToolSet, spec: &AgentSpec) -> BTreeMap<String, ToolTerms> {
+    let effect = |name: &String| tools.get(name).map(|tool| tool.effect());
+    (tools.offers().into_iter())
+        .filter_map(|offer| Some((effect(&offer.name)?, offer.name)))
+        .map(|(effect, name)| {
+            let rule = spec.rule_for(&name, effect == Effect::Unsafe);
+            (name, ToolTerms { effect, rule })
+        })
+        .collect()
 }

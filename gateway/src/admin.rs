@@ -186,6 +186,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/v1/agents/{agent}/tasks", post(agents::submit))
         .route("/v1/tasks", get(tasks::list))
         .route("/v1/tasks/{task}", get(tasks::show))
+        .route("/v1/runs/{run}", get(runs::show).post(runs::act))
         .route("/v1/runs/{run}/journal", get(runs::journal))
         .route("/v1/results", get(results::list))
         .route("/v1/results/{result}", get(results::show))

@@ -107,7 +107,7 @@ enum Command {
     /// The tasks and how they ended
     #[command(subcommand, alias = "task")]
     Tasks(tasks::Verb),
-    /// What happened inside a task
+    /// What happened inside a task, and whether it fits
     #[command(subcommand, alias = "run")]
     Runs(runs::Verb),
     /// How steps ended, by agent and time
@@ -226,7 +226,7 @@ async fn perform(cli: Cli, printer: &mut Printer) -> Result<Exit, Error> {
         Command::Ask(args) => ask::run(args, &reach::client(&global)?, printer).await,
         Command::Agents(verb) => agents::run(verb, &reach::client(&global)?, printer).await,
         Command::Tasks(verb) => tasks::run(verb, &reach::client(&global)?, printer).await,
-        Command::Runs(verb) => runs::run(verb, &reach::client(&global)?, printer).await,
+        Command::Runs(verb) => runs::run(verb, &global, printer).await,
         Command::Results(verb) => results::run(verb, &reach::client(&global)?, printer).await,
         Command::State(verb) => state::run(verb, &reach::client(&global)?, printer).await,
         Command::Actors(verb) => actors::run(verb, &reach::client(&global)?, printer).await,

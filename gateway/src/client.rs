@@ -184,6 +184,16 @@ impl Client {
         self.answer(self.request(Method::GET, &["v1", "tasks", id], &query), wait).await
     }
 
+    /// How a run stands.
+    pub async fn run(&self, id: &str) -> Result<Value, Error> {
+        self.get(&["v1", "runs", id], &[]).await
+    }
+
+    /// A run's journal, replayed by the node.
+    pub async fn replay_run(&self, id: &str) -> Result<Value, Error> {
+        self.post(&["v1", "runs", &format!("{id}:replay")]).await
+    }
+
     /// The journal of a run.
     pub async fn journal(&self, run: &str) -> Result<Value, Error> {
         self.get(&["v1", "runs", run, "journal"], &[]).await

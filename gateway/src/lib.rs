@@ -5,6 +5,7 @@
 //! | [`cli`], [`client`] | the program `troupe`: a node, or a caller of one |
 //! | [`node`], [`listener`] | a node put together, and its two sockets |
 //! | [`admin`] | the API under `/v1`, health, metrics |
+//! | [`recording`] | a run written down, and replayed from what is written |
 //! | [`slack`] | what Slack sends us, and what we send back |
 //! | [`demo`], [`stand_in`] | the main job in ten seconds, and the Slack that it plays with |
 //!
@@ -16,5 +17,6 @@ pub mod client;
 pub mod demo;
 pub mod listener;
 pub mod node;
+pub mod recording;
 pub mod slack;
 pub mod stand_in;

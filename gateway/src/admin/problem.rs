@@ -17,6 +17,9 @@ use troupe_runtime::{bus, store};
 /// When to come back where nobody has named a time.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 
+/// The member that names a damaged entry.
+const ENTRY: &str = "entry";
+
 /// The classes of problems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
@@ -106,6 +109,16 @@ impl Problem {
         self
     }
 
+    /// What is wrong, for people.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The number of the journal's entry that is damaged, when that is the problem.
+    pub(super) fn entry(&self) -> Option<u32> {
+        self.more.get(ENTRY)?.as_u64().and_then(|number| u32::try_from(number).ok())
+    }
+
     /// A thing with a name like it is there.
     pub(super) fn near(self, nearest: Option<String>) -> Self {
         match nearest {
@@ -152,7 +165,13 @@ impl From<store::Error> for Problem {
         match &error {
             store::Error::Conflict(_) => Self::new(Class::Conflict, error.to_string()),
             // Permanent, but nothing that the caller could mend.
-            store::Error::Corrupt(_) => Self::new(Class::Internal, error.to_string()),
+            store::Error::Corrupt(damage) => {
+                let problem = Self::new(Class::Internal, error.to_string());
+                match damage.entry {
+                    Some(number) => problem.with(ENTRY, number),
+                    None => problem,
+                }
+            }
             store::Error::TooLarge { .. } => Self::new(Class::TooLarge, error.to_string()),
             _ => Self::of(&error),
         }

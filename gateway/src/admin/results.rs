@@ -72,7 +72,7 @@ fn ended(text: &str) -> Result<StepStatus, Problem> {
 /// The row, with what a reader would have to work out: its cost in dollars, the time since its task was accepted.
 fn view(result: &ResultRow) -> Value {
     let mut view = json!(result);
-    view["cost_usd"] = json!(result.usage.cost_microusd as f64 / 1e6);
+    view["cost_usd"] = json!(result.usage.cost_usd());
     view["duration_ms"] =
         json!(result.accepted_at.map(|accepted| (result.ended_at - accepted).num_milliseconds().max(0)));
     view

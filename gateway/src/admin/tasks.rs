@@ -96,13 +96,13 @@ fn stored(task: &Task) -> Value {
     let mut runs = BTreeMap::new();
     for step in &task.steps {
         // The last step of a run is the one that says how the run stands.
-        runs.insert(step.run_no, (step.run, step.status.run()));
+        runs.insert(step.run_no, (step.run, step.status.run_with(task.outcome.as_ref())));
     }
     let runs: Vec<Value> =
         runs.iter().map(|(number, (id, status))| json!({"id": id, "number": number, "status": status})).collect();
     let mut view = json!(task);
     view["trace_id"] = json!(task.traceparent.trace_id());
-    view["cost_usd"] = json!(task.usage.cost_microusd as f64 / 1e6);
+    view["cost_usd"] = json!(task.usage.cost_usd());
     view["attempts"] = json!(task.steps.iter().map(|step| step.attempts).sum::<u32>());
     view["runs"] = Value::from(runs);
     view

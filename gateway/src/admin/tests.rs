@@ -7,6 +7,7 @@ mod doors;
 mod letters;
 mod parts;
 mod results;
+mod runs;
 mod tasks;
 
 use std::borrow::Cow;
@@ -31,7 +32,7 @@ use crate::listener::{Bound, Listener, ListenerOptions};
 /// Longer than anything here takes; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Answers at once; to `wait` it answers late, to `stop` never.
+/// Answers at once; to `wait` it answers late, to `stop` never, to `look` after a look at the clock.
 const ECHO: &str = "
 name: echo
 type: parrot
@@ -44,7 +45,9 @@ llm_config:
     - {when: '^wait', reply: 'late', delay: 400ms}
     - {when: '^stop', reply: 'never', delay: 60s}
     - {when: '^fail', fail: 400}
+    - {when: '^look', tool: {name: clock}}
     - {reply: 'you said {input}'}
+tools: [{builtin: clock}]
 ";
 const KEEPER: &str = "
 name: keeper

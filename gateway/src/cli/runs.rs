@@ -1,6 +1,10 @@
-//! `troupe runs`: what happened inside a task, entry by entry, from the same journal that recovery uses.
+//! `troupe runs`: how a run stands, what happened inside it, and whether that fits; from the journal that recovery uses.
 //!
-//! Called by the command line; asks the admin API and prints. A run that is not there ends with exit code 3.
+//! Called by the command line; asks the admin API and prints. A replay of a recording asks nobody. A run that is not there,
+//! or whose journal does not fit, ends with exit code 3.
+
+mod replay;
+mod show;
 
 use std::time::Duration;
 
@@ -8,13 +12,14 @@ use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::Error;
 use super::exit::Exit;
 use super::printer::{Format, Printer};
 use super::sheet::safe;
 use super::table::{at, grid, one_line, plain, text_at};
 use super::tasks::{latest_run, whole};
+use super::{Error, Global, reach};
 use crate::client::{self, Client};
+use crate::recording;
 
 /// Characters of an entry's text in the table.
 const WHAT_CHARS_MAX: usize = 80;
@@ -22,32 +27,52 @@ const WHAT_CHARS_MAX: usize = 80;
 /// Verbs of `troupe runs`.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Show how a run stands: status, attempts, usage, cost, the spec that it pins
+    #[command(visible_alias = "get")]
+    Show {
+        /// The run's id, or a task's: then its latest run
+        id: String,
+    },
     /// Print the journal of a run: every model call, tool call and failure that is on record
+    #[command(
+        after_help = "With -o json it is a recording: all that a replay needs, one entry a line, a checksum each.\n\n\
+        Example: troupe runs journal 018f -o json > run.json && troupe runs replay --verify run.json"
+    )]
     Journal {
         /// The run's id, or a task's: then its latest run
         id: String,
     },
+    /// Fold the journal of a run once more, entry by entry, without any model or tool
+    #[command(
+        after_help = "With --verify it ends with 0 when every entry fits and the outcome is the stored one, with 3 and the\n\
+        number of the entry when one is damaged or does not fit. A recording needs no node and no network.\n\n\
+        Examples:\n  troupe runs replay 018f\n  troupe runs replay --verify 018f\n  troupe runs replay --verify run.json"
+    )]
+    Replay(replay::Replay),
 }
 
 /// Does what the verb says.
-pub async fn run(verb: Verb, client: &Client, printer: &mut Printer) -> Result<Exit, Error> {
+pub async fn run(verb: Verb, global: &Global, printer: &mut Printer) -> Result<Exit, Error> {
     match verb {
+        Verb::Show { id } => show::run(&id, &reach::client(global)?, printer).await,
         Verb::Journal { id } => {
-            let body = journal_of(client, &id).await?;
-            let entries = entries(&body);
-            match printer.format() {
-                Format::Json | Format::Yaml => printer.document(&body)?,
-                Format::Name => {
-                    entries
-                        .iter()
-                        .try_for_each(|entry| printer.line(&at(entry, "seq").map(plain).unwrap_or_default()))?;
-                }
-                Format::Table | Format::Wide if entries.is_empty() => printer.note("no entries yet"),
-                format @ (Format::Table | Format::Wide) => {
-                    printer.line(&render(&entries, format == Format::Wide))?;
-                }
-            }
+            let body = journal_of(&reach::client(global)?, &id).await?;
+            print(&body, printer)
         }
+        Verb::Replay(replay) => replay::run(replay, || reach::client(global), printer).await,
+    }
+}
+
+fn print(body: &Value, printer: &mut Printer) -> Result<Exit, Error> {
+    let entries = entries(body);
+    match printer.format() {
+        Format::Json => printer.line(&recording::text(body))?,
+        Format::Yaml => printer.document(body)?,
+        Format::Name => {
+            entries.iter().try_for_each(|entry| printer.line(&at(entry, "seq").map(plain).unwrap_or_default()))?;
+        }
+        Format::Table | Format::Wide if entries.is_empty() => printer.note("no entries yet"),
+        format @ (Format::Table | Format::Wide) => printer.line(&render(&entries, format == Format::Wide))?,
     }
     Ok(Exit::Ok)
 }

@@ -72,6 +72,8 @@ async fn every_call_goes_where_the_contract_says() {
     client.restart_agent("researcher").await.unwrap();
     client.kill("root/orchestrator/autonomous/researcher/0").await.unwrap();
     client.journal("r1").await.unwrap();
+    client.run("r1").await.unwrap();
+    client.replay_run("r1").await.unwrap();
     client.replay("d1").await.unwrap();
     assert_eq!(client.purge("d1").await.unwrap(), Value::Null);
     let asked: Vec<String> = asked.lock().unwrap().iter().map(|line| line.replace(" auth=Bearer s3cret", "")).collect();
@@ -85,6 +87,8 @@ async fn every_call_goes_where_the_contract_says() {
             "POST /v1/agents/researcher:restart key= body=",
             "POST /v1/actors/root/orchestrator/autonomous/researcher/0:kill key= body=",
             "GET /v1/runs/r1/journal key= body=",
+            "GET /v1/runs/r1 key= body=",
+            "POST /v1/runs/r1:replay key= body=",
             "POST /v1/dead-letters/d1:replay key= body=",
             "DELETE /v1/dead-letters/d1 key= body=",
         ]

@@ -103,6 +103,12 @@ impl Usage {
         self.input_tokens.saturating_add(self.output_tokens)
     }
 
+    /// The cost in US dollars, for people.
+    #[must_use]
+    pub const fn cost_usd(&self) -> f64 {
+        self.cost_microusd as f64 / 1e6
+    }
+
     /// Adds another call's usage.
     pub const fn add(&mut self, other: Self) {
         self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);

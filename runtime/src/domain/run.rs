@@ -25,6 +25,7 @@
 mod brief;
 mod mismatch;
 
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 pub use self::brief::{Brief, ToolTerms};
@@ -37,7 +38,8 @@ use super::journal::{Act, Effect, Entry, idempotency_key};
 use super::outcome::{Failure, Outcome, Reason};
 
 /// Where a step stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// A model is to be asked.
     Thinking,
@@ -388,7 +390,7 @@ impl Run {
             let used = self.usage.tokens();
             (Reason::Tokens, format!("stopped at limits.tokens = {}: {used} were used", limits.tokens))
         } else if limits.cost_microusd.is_some_and(|limit| self.usage.cost_microusd >= limit) {
-            let used = self.usage.cost_microusd as f64 / 1e6;
+            let used = self.usage.cost_usd();
             (Reason::Cost, format!("stopped at limits.cost_usd: ${used:.4} were used"))
         } else {
             return None;

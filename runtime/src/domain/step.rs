@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::outcome::{Failure, Outcome, Reason};
 use super::task::{RunStatus, TaskStatus};
 
 /// One life of a node; a restarted node has a higher one and owns nothing of its former life until it claims it.
@@ -87,6 +88,15 @@ impl StepStatus {
         }
     }
 
+    /// The same once its outcome is known: a journal that does not fit is for a person to look at.
+    #[must_use]
+    pub const fn run_with(self, outcome: Option<&Outcome>) -> RunStatus {
+        match outcome {
+            Some(Outcome::Failed { failure: Failure { reason: Reason::Blocked, .. } }) => RunStatus::Blocked,
+            _ => self.run(),
+        }
+    }
+
     /// What a task of this one step is.
     #[must_use]
     pub const fn task(self) -> TaskStatus {
@@ -118,5 +128,13 @@ mod tests {
             assert_eq!(status.is_terminal(), status.run().is_terminal());
         }
         assert_eq!(StepStatus::from_stored("done"), None);
+    }
+
+    #[test]
+    fn a_run_whose_journal_did_not_fit_is_blocked() {
+        let failed = |reason| Outcome::Failed { failure: Failure { reason, message: String::new(), retryable: false } };
+        assert_eq!(StepStatus::Failed.run_with(Some(&failed(Reason::Blocked))), RunStatus::Blocked);
+        assert_eq!(StepStatus::Failed.run_with(Some(&failed(Reason::Turns))), RunStatus::Failed);
+        assert_eq!(StepStatus::Running.run_with(None), RunStatus::InProgress);
     }
 }

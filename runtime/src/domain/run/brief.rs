@@ -13,7 +13,7 @@ use crate::domain::ids::RunId;
 use crate::domain::journal::Effect;
 
 /// What is fixed for a step before it starts.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Brief {
     /// The run.
     pub run: RunId,
