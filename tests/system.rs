@@ -13,6 +13,8 @@ mod asking;
 mod check;
 #[path = "system/crash.rs"]
 mod crash;
+#[path = "system/damage.rs"]
+mod damage;
 #[path = "system/database.rs"]
 mod database;
 #[path = "system/demo.rs"]
@@ -29,3 +31,5 @@ mod history;
 mod runs;
 #[path = "system/start.rs"]
 mod start;
+#[path = "system/upgrade.rs"]
+mod upgrade;
