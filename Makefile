@@ -6,7 +6,7 @@ LOCKED := --locked
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint fmt run demo bench live tools components postgresql
+.PHONY: help test lint fmt run demo bench chaos live tools components postgresql
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,11 @@ demo: tools ## a Slack command through a crash to its reply, with nothing instal
 bench: tools ## measures, beside a baseline in the same run; ONLY=name for one; writes target/bench.json
 	$(CARGO) build --release $(LOCKED)
 	$(CARGO) run --release $(LOCKED) --package troupe-tests --bin bench -- $(ONLY)
+
+chaos: tools postgresql ## faults for as long as it takes: servers away, lines cut and sick; `make test` has the short ones
+	$(CARGO) build $(LOCKED)
+	TROUPE_CHAOS=long $(CARGO) test $(LOCKED) --package troupe-tests --test postgres commit
+	TROUPE_CHAOS=long $(CARGO) test $(LOCKED) --package troupe-tests --test system chaos -- --nocapture --test-threads 1
 
 live: tools ## a small real model on this machine, through the openai provider (needs python3; builds it once)
 	tests/live/prepare.sh target/live

@@ -4,17 +4,20 @@
 //! called from inside, except for the words that Slack would send. `cargo build` comes first; `make test` does both.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a stage that cannot be set fails the test")]
+#![expect(clippy::print_stdout, reason = "a test says what it measured")]
 
 #[path = "system/agents.rs"]
 mod agents;
 #[path = "system/asking.rs"]
 mod asking;
+#[path = "system/chaos.rs"]
+mod chaos;
 #[path = "system/check.rs"]
 mod check;
 #[path = "system/crash.rs"]
 mod crash;
-#[path = "system/damage.rs"]
-mod damage;
+#[path = "system/crowd.rs"]
+mod crowd;
 #[path = "system/database.rs"]
 mod database;
 #[path = "system/demo.rs"]
@@ -31,5 +34,3 @@ mod history;
 mod runs;
 #[path = "system/start.rs"]
 mod start;
-#[path = "system/upgrade.rs"]
-mod upgrade;

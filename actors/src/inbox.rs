@@ -139,17 +139,19 @@ impl Inbox {
     async fn take(&self, deliveries: Vec<Delivery>, slots: Vec<Slots>) -> Result<(), ActorProcessingErr> {
         let accepted =
             join_all(deliveries.into_iter().zip(slots).map(|(delivery, slots)| self.accept(delivery, slots)));
-        let (mut work, mut refused) = (Vec::new(), false);
+        let (mut work, mut refused) = (Vec::new(), 0);
         for result in accepted.await {
             match result {
                 Ok(fresh) => work.extend(fresh),
-                Err(()) => refused = true,
+                Err(()) => refused += 1,
             }
         }
         if !work.is_empty() {
             self.parts.pool.cast(PoolMessage::Accepted(work))?;
         }
-        if refused {
+        if refused > 0 {
+            let agent = self.parts.served.spec.name.as_str();
+            tracing::warn!(agent, events = refused, "the store does not accept; events stay on the bus");
             tokio::time::sleep(STORE_REST).await;
         }
         Ok(())
@@ -181,7 +183,7 @@ impl Inbox {
                 delivery.settle.reject(&error.to_string()).await.map(|()| None).map_err(drop)
             }
             Err(error) => {
-                tracing::warn!(event_id = event.id, %error, "the store does not accept; the event stays on the bus");
+                tracing::debug!(event_id = event.id, %error, "not accepted now");
                 Err(())
             }
         }

@@ -144,13 +144,15 @@ impl Actor for Relay {
 
     async fn handle(
         &self,
-        _myself: ActorRef<RelayMessage>,
+        myself: ActorRef<RelayMessage>,
         RelayMessage::Look: RelayMessage,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
         self.stage.relay.heard();
         if let Err(error) = self.tell_all().await {
             tracing::warn!(%error, "the outbox waits: the bus or the store does not answer");
+            // Not until somebody ends a step: nobody can, and what is there waits already.
+            drop(myself.send_after(self.stage.options.store_wait_max, || RelayMessage::Look));
         }
         Ok(())
     }

@@ -28,6 +28,8 @@ pub struct Options {
     pub claims_max: u32,
     /// How long a step tries to record what it has in hand while the store does not answer.
     pub record_for: Duration,
+    /// The longest wait between two tries while the store does not answer.
+    pub store_wait_max: Duration,
     /// The wait before another attempt; doubles with each.
     pub attempt_backoff: Duration,
     /// Ends of steps that the relay tells in one go.
@@ -49,6 +51,7 @@ impl Default for Options {
             prefetch: 256,
             claims_max: 20,
             record_for: Duration::from_secs(600),
+            store_wait_max: Duration::from_secs(1),
             attempt_backoff: Duration::from_millis(500),
             relay_batch: 256,
             sweep_every: Duration::from_secs(5),

@@ -5,7 +5,8 @@
 //! journal. When it panics or errs its agent actor starts a successor that records the failed attempt first.
 //!
 //! A write that is [`Fenced`](store::Error::Fenced) ends the actor at once: somebody else has the step. A store that does
-//! not answer is waited for (`record_for`), for what is in hand may have been paid for.
+//! not answer is waited for (`record_for`), for what is in hand may have been paid for; after that the sweep finds the step.
+//! A write that was made and not answered is made again, and then finds itself.
 
 mod deed;
 
@@ -22,7 +23,7 @@ use troupe_runtime::domain::outcome::{Failure, Outcome, Reason};
 use troupe_runtime::domain::run::{Action, Brief, Mismatch, Phase, Run};
 use troupe_runtime::domain::step::StepStatus;
 use troupe_runtime::fault::{Fault, Faulty as _};
-use troupe_runtime::retry::Backoff;
+use troupe_runtime::retry::{Backoff, BackoffOptions};
 use troupe_runtime::store::{self, Append, Completion};
 use troupe_runtime::supervision::Tree;
 
@@ -177,22 +178,10 @@ impl StepActor {
         let begins_attempt = matches!(act, Act::AttemptFailed { .. });
         let entry = Entry { seq: run.next_seq(), attempt: run.attempt(), at: self.stage.ports.clock.now(), act };
         run.apply(&entry)?;
-        let (seq, attempt) = (entry.seq, entry.attempt);
-        let kept = match run.outcome() {
-            Some(outcome) => self.complete(entry, &outcome, run.usage()).await.map(|()| Some(Ending::Over(outcome))),
-            None => self.append(run, entry, begins_attempt).await,
-        };
-        match kept {
-            // Tried again, it may be as large again, and would be paid for again.
-            Err(Stopped::Store(error @ store::Error::TooLarge { .. })) => {
-                let failure = Failure { reason: Reason::TooLarge, message: error.to_string(), retryable: false };
-                self.fail(seq, attempt, failure, run.usage()).await.map(Some)
-            }
-            kept => kept,
+        if let Some(outcome) = run.outcome() {
+            self.complete(entry, &outcome, run.usage()).await?;
+            return Ok(Some(Ending::Over(outcome)));
         }
-    }
-
-    async fn append(&self, run: &Run, entry: Entry, begins_attempt: bool) -> Result<Option<Ending>, Stopped> {
         let parked = run.phase() == Phase::Waiting;
         let append = Append {
             claim: self.work.held(),
@@ -203,8 +192,18 @@ impl StepActor {
         if begins_attempt {
             self.stage.ports.metrics.attempt_failed(self.work.served.spec.name.as_str());
         }
-        self.patiently(|| self.stage.ports.stores.journal.append(append.clone())).await?;
+        match self.patiently(|| self.stage.ports.stores.journal.append(append.clone())).await {
+            // It is ours, from a try whose commit was not answered.
+            Err(Stopped::Store(store::Error::Conflict(_))) if self.is_written(&append.entry).await? => {}
+            appended => appended?,
+        }
         Ok(parked.then_some(Ending::Parked))
+    }
+
+    /// Whether this very entry is in the journal.
+    async fn is_written(&self, entry: &Entry) -> Result<bool, Stopped> {
+        let entries = self.patiently(|| self.stage.ports.stores.journal.entries(self.work.claim.step)).await?;
+        Ok(entries.contains(entry))
     }
 
     async fn complete(&self, entry: Entry, outcome: &Outcome, usage: Usage) -> Result<(), Stopped> {
@@ -252,14 +251,17 @@ impl StepActor {
         Fut: Future<Output = Result<T, store::Error>>,
     {
         let give_up = Instant::now() + self.stage.options.record_for;
-        let (mut retries, backoff) = (0, Backoff::default());
+        let (mut retries, backoff) = (0, self.store_backoff());
         loop {
             match ask().await {
                 Err(error) if matches!(error.fault(), Fault::Transient { .. }) => {
                     if Instant::now() >= give_up {
                         return Err(Stopped::GaveUp(self.stage.options.record_for));
                     }
-                    tracing::warn!(%error, retries, "waiting for the store");
+                    // Once a wait: an outage is no reason to fill the disk.
+                    if retries == 0 {
+                        tracing::warn!(%error, "waiting for the store");
+                    }
                     retries += 1;
                     let wait = backoff.delay(retries, &mut rand::rng());
                     tokio::time::sleep(wait).await;
@@ -267,6 +269,12 @@ impl StepActor {
                 answer => return Ok(answer?),
             }
         }
+    }
+
+    /// Short, whatever the outage: who is asked is our own writer, which knows whether the store is away.
+    fn store_backoff(&self) -> Backoff {
+        let cap = self.stage.options.store_wait_max;
+        Backoff::new(BackoffOptions { base: cap / 8, cap, ..BackoffOptions::default() }).unwrap_or_default()
     }
 
     /// Waits before a further attempt, so that whatever made the last one fail may pass.
@@ -333,6 +341,8 @@ impl Actor for StepActor {
                 self.stage.relay.look();
                 self.stage.ended.send(work.claim.task).ok();
             }
+            // No fall: nobody is to blame, and no attempt is charged. The sweep finds the step.
+            Err(error @ Stopped::GaveUp(_)) => span.in_scope(|| tracing::error!(%error, "the step stops here")),
             Err(error) => return Err(error.into()),
         }
         myself.stop(None);

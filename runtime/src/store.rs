@@ -10,10 +10,8 @@ pub mod cache;
 pub mod conformance;
 mod damage;
 mod nodes;
-pub mod payload;
 pub mod postgres;
 mod record;
-mod reported;
 pub mod results;
 pub mod sqlite;
 
@@ -42,15 +40,13 @@ pub use results::{ResultFilter, ResultPlace, ResultRow, Results};
 pub struct Options {
     /// Rows that one call answers, at most, whatever its caller asks for.
     pub rows_max: usize,
-    /// Unreadable rows that are remembered, so that each is reported once and not at every look.
+    /// Unreadable outbox rows that are remembered, so that each is reported once and not at every look.
     pub unreadable_max: usize,
-    /// Limits of texts that may be large.
-    pub payload: payload::Options,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { rows_max: 1000, unreadable_max: 1000, payload: payload::Options::default() }
+        Self { rows_max: 1000, unreadable_max: 1000 }
     }
 }
 

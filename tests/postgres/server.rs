@@ -134,7 +134,8 @@ async fn cut(server: &Postgres, url: String, cut: fn(Way, Vec<u8>) -> Cut) -> Re
     let (_, direct) = open(&url).await;
     let (_, stores) = open(&server.through(&proxy, &url)).await;
     let commit = cut(Way::ToServer, COMMIT.to_vec());
-    for _ in 0..10 {
+    let cuts = if std::env::var("TROUPE_CHAOS").is_ok_and(|how| how == "long") { 2_000 } else { 10 };
+    for _ in 0..cuts {
         let claim = accept(&direct).await;
         proxy.arm(commit.clone());
         let result = stores.journal.append(append(claim, 0)).await;

@@ -91,8 +91,12 @@ struct Plan {
     to_server: Flow,
     to_client: Flow,
     refuse: bool,
-    /// Lines that were made before this was raised are cut.
+    /// Raised by whatever concerns only the lines there are.
     generation: u64,
+    /// Lines of an earlier generation are cut.
+    cut: u64,
+    /// Lines of an earlier generation are dead.
+    dead: u64,
 }
 
 /// The line is over.
@@ -141,7 +145,9 @@ impl Proxy {
 
     /// Everything passes again, and who knocks is let in. What was armed stays armed.
     pub fn pass(&self) {
-        self.shared.plan.send_modify(|plan| *plan = Plan { generation: plan.generation, ..Plan::default() });
+        self.shared.plan.send_modify(|plan| {
+            *plan = Plan { to_server: Flow::Pass, to_client: Flow::Pass, refuse: false, ..*plan };
+        });
     }
 
     /// Nobody listens here until [`Proxy::pass`]; lines that are open stay.
@@ -149,9 +155,21 @@ impl Proxy {
         self.shared.plan.send_modify(|plan| plan.refuse = true);
     }
 
-    /// All lines are cut now.
+    /// The lines that are open now are dead from now on, without a word: both sides talk into the void, and nobody is
+    /// told. New lines pass.
+    pub fn deaden(&self) {
+        self.shared.plan.send_modify(|plan| {
+            plan.generation += 1;
+            plan.dead = plan.generation;
+        });
+    }
+
+    /// All lines are cut now, dead ones too.
     pub fn cut(&self) {
-        self.shared.plan.send_modify(|plan| plan.generation += 1);
+        self.shared.plan.send_modify(|plan| {
+            plan.generation += 1;
+            plan.cut = plan.generation;
+        });
     }
 
     /// The line that meets this next is cut there.
@@ -179,7 +197,11 @@ impl Proxy {
 }
 
 impl Plan {
-    const fn of(self, way: Way) -> Flow {
+    /// How a line of this generation passes.
+    const fn of(self, way: Way, generation: u64) -> Flow {
+        if generation < self.dead {
+            return Flow::Swallow;
+        }
         match way {
             Way::ToServer => self.to_server,
             Way::ToClient => self.to_client,
@@ -238,7 +260,7 @@ impl Shared {
         let _open = Open::count(&self.lines);
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        let line = Line { shared: &self, torn: AtomicBool::new(false), mute: Mutex::default() };
+        let line = Line { shared: &self, begun, torn: AtomicBool::new(false), mute: Mutex::default() };
         let passes = async {
             tokio::try_join!(
                 line.pump(Way::ToServer, from_client, to_server),
@@ -247,7 +269,7 @@ impl Shared {
         };
         let over = tokio::select! {
             over = passes => over.is_err(),
-            () = line.falls(begun) => true,
+            () = line.falls() => true,
         };
         self.cuts.fetch_add(usize::from(over), Ordering::SeqCst);
     }
@@ -292,6 +314,8 @@ enum Met {
 /// One connection.
 struct Line<'a> {
     shared: &'a Shared,
+    /// Its generation.
+    begun: u64,
     /// Bytes were lost: it cannot go on as if nothing had been.
     torn: AtomicBool,
     /// The direction in which the next byte ends the line.
@@ -300,12 +324,13 @@ struct Line<'a> {
 
 impl Line<'_> {
     /// Comes back when the line was told to fall.
-    async fn falls(&self, begun: u64) {
+    async fn falls(&self) {
         let mut plan = self.shared.plan.subscribe();
         loop {
-            let Plan { to_server, to_client, generation, .. } = *plan.borrow_and_update();
-            let swallows = to_server == Flow::Swallow || to_client == Flow::Swallow;
-            if generation > begun || (self.torn.load(Ordering::SeqCst) && !swallows) || plan.changed().await.is_err() {
+            let now = *plan.borrow_and_update();
+            let swallows = [Way::ToServer, Way::ToClient].map(|way| now.of(way, self.begun)).contains(&Flow::Swallow);
+            if now.cut > self.begun || (self.torn.load(Ordering::SeqCst) && !swallows) || plan.changed().await.is_err()
+            {
                 return;
             }
         }
@@ -330,9 +355,19 @@ impl Line<'_> {
             while let Some((came, bytes)) = queue.recv().await {
                 self.pass_on(way, &mut to, came, &bytes, &mut tail).await?;
             }
+            self.goodbye(way).await?;
             to.shutdown().await.map_err(|_| Over)
         };
         tokio::try_join!(reads, writes).map(drop)
+    }
+
+    /// Comes back when a goodbye may pass: who is dead or out of reach cannot say one.
+    async fn goodbye(&self, way: Way) -> Result<(), Over> {
+        let mut plan = self.shared.plan.subscribe();
+        while matches!(plan.borrow_and_update().of(way, self.begun), Flow::Hold | Flow::Swallow) {
+            plan.changed().await.map_err(|_| Over)?;
+        }
+        Ok(())
     }
 
     async fn pass_on(
@@ -368,7 +403,7 @@ impl Line<'_> {
     async fn write(&self, way: Way, to: &mut OwnedWriteHalf, came: Instant, bytes: &[u8]) -> Result<(), Over> {
         let (mut plan, mut rest, mut pause) = (self.shared.plan.subscribe(), bytes, came);
         while !rest.is_empty() {
-            let flow = plan.borrow_and_update().of(way);
+            let flow = plan.borrow_and_update().of(way, self.begun);
             let (length, due) = match flow {
                 Flow::Pass => (rest.len(), came),
                 Flow::Delay(time) => (rest.len(), came + time),
@@ -380,7 +415,7 @@ impl Line<'_> {
                 Flow::Swallow => {
                     self.torn.store(true, Ordering::SeqCst);
                     // Called off in this very moment: whoever looks after torn lines may have looked already.
-                    let goes_on = plan.borrow().of(way) == Flow::Swallow;
+                    let goes_on = plan.borrow().of(way, self.begun) == Flow::Swallow;
                     return if goes_on { Ok(()) } else { Err(Over) };
                 }
             };

@@ -72,6 +72,12 @@ impl Stage {
         self
     }
 
+    /// What a variable is set to.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.env.get(name).map(String::as_str)
+    }
+
     /// Takes a variable away.
     pub fn unset(&mut self, name: &str) -> &mut Self {
         self.env.remove(name);

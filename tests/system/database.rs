@@ -17,7 +17,7 @@ use super::agents::ECHO;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A server with an empty database, and a stage whose nodes keep their state there.
-async fn stage() -> Option<(Postgres, Stage, String)> {
+pub(crate) async fn stage() -> Option<(Postgres, Stage, String)> {
     let Some(server) = Postgres::start().await else {
         assert!(std::env::var_os("CI").is_none(), "PostgreSQL is not installed");
         #[expect(clippy::print_stdout, reason = "a test that was passed over says so")]

@@ -105,6 +105,12 @@ impl History {
         wrong
     }
 
+    /// Replies that were sent again.
+    pub(crate) fn repeated_replies(&self) -> usize {
+        let ids: BTreeSet<_> = self.replies.iter().map(|(id, _)| id).collect();
+        self.replies.len() - ids.len()
+    }
+
     /// Calls whose answers were lost on the way: made again, as they must be.
     pub(crate) fn lost_answers(&self) -> usize {
         self.calls.len() - self.journals.iter().map(|(_, turns)| turns.len()).sum::<usize>().min(self.calls.len())

@@ -11,7 +11,8 @@ use troupe_runtime::domain::journal::Entry;
 use troupe_runtime::ports::Ports;
 use troupe_runtime::store::{Acceptance, Accepted, Append, Damage, Error, Journal, Task, TaskFilter, Tasks};
 
-/// A journal whose rows cannot be read while it is told so, and whose next append may be slow.
+/// A journal whose rows cannot be read while it is told so, and whose next append may be slow, or written without anybody
+/// knowing.
 pub(crate) struct FallibleJournal {
     inner: Arc<dyn Journal>,
     pub(crate) unreadable: AtomicBool,
@@ -20,6 +21,10 @@ pub(crate) struct FallibleJournal {
     pub(crate) is_slow: AtomicBool,
     pub(crate) waits: Arc<AtomicBool>,
     pub(crate) late: Arc<Mutex<Option<Result<(), Error>>>>,
+    /// No append is taken.
+    pub(crate) is_away: AtomicBool,
+    /// The next append is written, and its answer is lost.
+    pub(crate) is_mute: AtomicBool,
 }
 
 impl FallibleJournal {
@@ -31,6 +36,8 @@ impl FallibleJournal {
             is_slow: AtomicBool::new(false),
             waits: Arc::default(),
             late: Arc::default(),
+            is_away: AtomicBool::new(false),
+            is_mute: AtomicBool::new(false),
         });
         ports.stores.journal = journal.clone();
         journal
@@ -40,6 +47,13 @@ impl FallibleJournal {
 #[async_trait]
 impl Journal for FallibleJournal {
     async fn append(&self, append: Append) -> Result<(), Error> {
+        if self.is_away.load(Ordering::SeqCst) {
+            return Err(Error::Unavailable("it is away".to_owned()));
+        }
+        if self.is_mute.swap(false, Ordering::SeqCst) {
+            self.inner.append(append).await?;
+            return Err(Error::Unavailable("it is not known whether it was committed".to_owned()));
+        }
         if !self.is_slow.swap(false, Ordering::SeqCst) {
             return self.inner.append(append).await;
         }

@@ -38,15 +38,7 @@ pub(crate) fn ports(config: &NodeConfig) -> ports::Options {
             batch_max: of_store.batch_max,
             writer_queue_max: of_store.writer_queue_max,
         },
-        store: store::Options {
-            rows_max: of_store.rows_max,
-            payload: store::payload::Options {
-                compress_above: of_store.compress_above,
-                compress_min: of_store.compress_min,
-                bytes_max: of_store.payload_bytes_max,
-            },
-            ..store::Options::default()
-        },
+        store: store::Options { rows_max: of_store.rows_max, ..store::Options::default() },
         cache: store::cache::Options {
             memory_bytes_max: of_store.cache_bytes_max,
             specs_max: of_store.cache_specs_max,
@@ -108,6 +100,7 @@ pub(super) fn actors(config: &NodeConfig) -> stage::Options {
         prefetch: of.prefetch,
         claims_max: of.claims_max,
         record_for: of.record_for,
+        store_wait_max: of.store_wait_max,
         attempt_backoff: of.attempt_backoff,
         relay_batch: of.relay_batch,
         sweep_every: of.sweep_every,
@@ -150,6 +143,7 @@ pub(super) fn replies(config: &NodeConfig) -> Result<ReplyOptions, StartError> {
         attempts_max: of.tries,
         backoff: of.backoff_base,
         backoff_max: of.backoff_max,
+        store_wait_max: config.steps.store_wait_max,
         request_timeout: of.timeout,
         connect_timeout: of.connect_timeout,
         retry_after_max: of.retry_after_max,

@@ -75,6 +75,8 @@ pub struct ReplyOptions {
     pub backoff: Duration,
     /// Longest wait between two tries.
     pub backoff_max: Duration,
+    /// Longest wait between two tries while the store does not answer.
+    pub store_wait_max: Duration,
     /// How often the bus brings a failed delivery back ([`bus::Options::retry_ladder`]'s length).
     pub redeliveries_max: u32,
     /// Longest call.
@@ -104,6 +106,7 @@ impl ReplyOptions {
             attempts_max: 4,
             backoff: Duration::from_millis(500),
             backoff_max: Duration::from_secs(8),
+            store_wait_max: Duration::from_secs(1),
             redeliveries_max: 5,
             request_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),

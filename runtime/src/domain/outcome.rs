@@ -44,8 +44,6 @@ pub enum Reason {
     CrashLoop,
     /// The journal does not fit what the step would do now.
     Blocked,
-    /// What was to be recorded is larger than the store keeps.
-    TooLarge,
     /// The provider refused to answer.
     Refused,
     /// The agent is gone from the configuration, or its spec cannot be read.
@@ -65,7 +63,6 @@ impl Reason {
             Self::Crash => "crash",
             Self::CrashLoop => "crash_loop",
             Self::Blocked => "blocked",
-            Self::TooLarge => "too_large",
             Self::Refused => "refused",
             Self::Agent => "agent",
         }

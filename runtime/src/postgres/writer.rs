@@ -198,6 +198,8 @@ impl Work {
             Ok(rows) => self.intake.count(batch.len(), *rows),
             // Said already, with those that it held.
             Err(Error::Lapsed | Error::Over) => {}
+            // Said once, when the server was tried; whoever waits for it comes here again and again.
+            Err(error) if self.is_away() => tracing::debug!(%error, operations = batch.len(), "writes wait"),
             Err(error) => tracing::error!(%error, operations = batch.len(), "a transaction was refused"),
         }
         batch.settle(&result.map(drop));
@@ -241,7 +243,7 @@ impl Work {
         if let Some(session) = self.session.take() {
             return Ok(session);
         }
-        if Instant::now() < self.next_try {
+        if self.is_away() {
             return Err(Error::Unavailable("it was away a moment ago, and is tried again soon".to_owned()));
         }
         match connected(&self.connect, &self.options).await {
@@ -250,11 +252,17 @@ impl Work {
                 Ok(Session { connection, rows: 0 })
             }
             Err(error) => {
+                tracing::error!(%error, again_in = ?self.wait, "the database is away");
                 self.next_try = Instant::now() + self.wait;
                 self.wait = (self.wait * 2).min(BACKOFF_CAP);
                 Err(Error::Unavailable(error.to_string()))
             }
         }
+    }
+
+    /// It was tried a moment ago, in vain.
+    fn is_away(&self) -> bool {
+        self.session.is_none() && Instant::now() < self.next_try
     }
 
     /// Asks what became of a transaction: it is committed, or it is refused.

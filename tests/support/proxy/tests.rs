@@ -191,6 +191,41 @@ async fn what_is_held_comes_later_and_what_is_swallowed_never() {
 }
 
 #[tokio::test]
+async fn dead_lines_stay_dead_and_new_ones_pass() {
+    let (echo, proxy, mut line) = stage().await;
+    proxy.deaden();
+    assert_eq!(ask(&mut line, "anybody?", MOMENT).await, None);
+    let mut second = client(&proxy).await;
+    assert_eq!(ask(&mut second, "new", LONG).await.unwrap(), "new");
+    proxy.pass();
+    assert_eq!(ask(&mut line, "anybody?", MOMENT).await, None);
+    assert_eq!(echo.heard(), "hellonew");
+    proxy.cut();
+    assert_eq!(answer(&mut line, 1, LONG).await.unwrap(), "");
+    assert_eq!(answer(&mut second, 1, LONG).await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn nobody_says_goodbye_on_a_dead_line() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let proxy = Proxy::start(listener.local_addr().unwrap().port()).await;
+    for heals in [false, true] {
+        let mut line = client(&proxy).await;
+        let (server, _) = listener.accept().await.unwrap();
+        if heals {
+            proxy.flows(Flow::Hold);
+        } else {
+            proxy.deaden();
+        }
+        drop(server);
+        assert_eq!(answer(&mut line, 1, MOMENT).await, None, "the server has gone, and nobody is told");
+        proxy.pass();
+        let within = if heals { LONG } else { MOMENT };
+        assert_eq!(answer(&mut line, 1, within).await, heals.then(String::new));
+    }
+}
+
+#[tokio::test]
 async fn who_knocks_is_refused_and_open_lines_stay() {
     let (_echo, proxy, mut line) = stage().await;
     proxy.refuse();

@@ -227,9 +227,13 @@ impl Errands {
         loop {
             match ask().await {
                 Err(error) if error.fault().is_transient() => {
-                    tracing::warn!(component = "slack", %error, "the store does not answer; replies wait");
+                    // Once a reply: an outage is no reason to fill the disk.
+                    if tries == 0 {
+                        tracing::warn!(component = "slack", %error, "the store does not answer; a reply waits");
+                    }
                     tries += 1;
-                    self.pause(self.backoff(tries)).await?;
+                    // Everything in the channel waits behind this one, and the store is no server that has to be spared.
+                    self.pause(self.backoff(tries).min(self.options.store_wait_max)).await?;
                 }
                 answer => return Ok(answer),
             }

@@ -154,6 +154,8 @@ section! {
         claims_max: u32 = 20, count(10_000);
         /// How long a step tries to record what it has in hand while the store does not answer.
         record_for: Duration = Duration::from_mins(10), TIME;
+        /// Longest wait between two tries of whoever waits for the store: a step, the relay, a reply.
+        store_wait_max: Duration = SECOND, TIME;
         /// Wait before another attempt; doubles with each.
         attempt_backoff: Duration = Duration::from_millis(500), TIME;
         /// Ends of steps that the relay tells in one go.
@@ -196,12 +198,6 @@ section! {
         busy_timeout: Duration = Duration::from_secs(5), TIME;
         /// Rows that one question answers, at most.
         rows_max: usize = 1000, count(100_000);
-        /// Size above which a payload (an event, an entry, a memory) is packed, whatever that saves.
-        compress_above: usize = MIB, SIZE;
-        /// Size up to which packing is not even tried; between the two it must save a tenth.
-        compress_min: usize = 4 * 1024, SIZE;
-        /// Size of one payload, unpacked; a larger one is refused, when it is written and when it is read.
-        payload_bytes_max: usize = 64 * MIB, Kind::Size(MIB as u64, 256 * MIB as u64);
         /// Memories of agents that are kept ready.
         cache_bytes_max: u64 = 16 * MIB as u64, LARGE;
         /// Agent specs that are kept ready.
