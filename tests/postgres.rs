@@ -27,14 +27,16 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use troupe_runtime::postgres::{Database, Options};
-use troupe_runtime::store::conformance::{Harness, cases};
+use troupe_runtime::store::conformance::{Cell, Harness, Raw, cases};
 use troupe_runtime::store::{self, Stores, cache, postgres};
+use troupe_tests::cells::OnServer;
 use troupe_tests::postgres::Postgres;
 
 /// A database of one case; opening it again finds what was written.
 struct Storage {
     url: String,
     cached: bool,
+    cells: Option<OnServer>,
 }
 
 #[async_trait]
@@ -43,6 +45,24 @@ impl Harness for Storage {
         let database = Database::open(&self.url.as_str().into(), &Options::default()).await;
         let stores = postgres::stores(database.map_err(|error| error.to_string())?, store::Options::default());
         Ok(if self.cached { cache::cached(stores, &cache::Options::default()) } else { stores })
+    }
+
+    async fn peek(&mut self, cell: &Cell) -> Result<Raw, String> {
+        self.cells().await.peek(cell).await
+    }
+
+    async fn poke(&mut self, cell: &Cell, raw: &Raw) -> Result<bool, String> {
+        self.cells().await.poke(cell, raw).await
+    }
+}
+
+impl Storage {
+    async fn cells(&mut self) -> &mut OnServer {
+        let cells = match self.cells.take() {
+            Some(cells) => cells,
+            None => OnServer::connect(&self.url).await,
+        };
+        self.cells.insert(cells)
     }
 }
 
@@ -82,7 +102,7 @@ impl List {
             let name = if cached { format!("behind the cache: {}", case.name) } else { case.name.to_owned() };
             if self.wants(&name) {
                 let begun = Instant::now();
-                let mut storage = Storage { url: self.database(postgres).await, cached };
+                let mut storage = Storage { url: self.database(postgres).await, cached, cells: None };
                 let result = case.run(&mut storage).await;
                 postgres.remove(&format!("case_{}", self.databases)).await;
                 self.ended(&name, begun, result);

@@ -5,7 +5,9 @@
 //! | [`stage`] | a folder with agents, data and settings, on two free ports of its own |
 //! | [`node`] | the real binary as a process that can be killed, stopped and started again |
 //! | [`admin`] | the admin API, with plain HTTP, as a stranger would use it |
+//! | [`cells`] | cells of a database, changed behind the store's back |
 //! | [`effects`] | the outside world of tools: it does what it is told and forgets nothing |
+//! | [`left`] | the file that a released node has left behind |
 //! | [`model`] | a server that speaks chat completions, counts every call and never gives a number twice |
 //! | [`postgres`] | a PostgreSQL of the test's own, when it is installed |
 //! | [`proxy`] | a line to a server that is cut, delayed, held, half-open, slow or refused on demand |
@@ -19,12 +21,16 @@
 
 #[path = "support/admin.rs"]
 pub mod admin;
+#[path = "support/cells.rs"]
+pub mod cells;
 #[path = "support/effects.rs"]
 pub mod effects;
 #[path = "support/judge.rs"]
 pub mod judge;
 #[path = "support/killer.rs"]
 pub mod killer;
+#[path = "support/left.rs"]
+pub mod left;
 #[path = "support/model.rs"]
 pub mod model;
 #[path = "support/mutant.rs"]

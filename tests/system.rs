@@ -18,6 +18,8 @@ mod check;
 mod crash;
 #[path = "system/crowd.rs"]
 mod crowd;
+#[path = "system/damage.rs"]
+mod damage;
 #[path = "system/database.rs"]
 mod database;
 #[path = "system/demo.rs"]
@@ -34,3 +36,5 @@ mod history;
 mod runs;
 #[path = "system/start.rs"]
 mod start;
+#[path = "system/upgrade.rs"]
+mod upgrade;

@@ -51,6 +51,21 @@ pub struct Seen {
     pinned: HashMap<String, Arc<Served>>,
     /// Agents with steps that wait for them, reported once.
     missed: HashSet<String>,
+    /// Steps that cannot be taken up, reported once.
+    stuck: HashSet<StepId>,
+}
+
+impl Seen {
+    /// One step cannot be taken up, which is said once; an error when none can, for the store does not answer.
+    fn pass_over(&mut self, orphan: &Orphan, error: store::Error) -> Result<(), store::Error> {
+        if error.fault().is_transient() {
+            return Err(error);
+        }
+        if self.stuck.insert(orphan.step.id) {
+            tracing::error!(agent = %orphan.agent, step_id = %orphan.step.id, %error, "a step cannot be taken up again");
+        }
+        Ok(())
+    }
 }
 
 impl Recovery {
@@ -111,11 +126,11 @@ impl Recovery {
             match self.served(&orphan, seen).await {
                 Ok(Some(served)) => ready.push((orphan, served)),
                 Ok(None) => {}
-                Err(error) => passed_over(&orphan, error)?,
+                Err(error) => seen.pass_over(&orphan, error)?,
             }
         }
         let handed = join_all(ready.iter().map(|(orphan, served)| self.hand_over(orphan, served))).await;
-        ready.iter().zip(handed).try_for_each(|((orphan, _), handed)| handed.or_else(|e| passed_over(orphan, e)))
+        ready.iter().zip(handed).try_for_each(|((orphan, _), handed)| handed.or_else(|e| seen.pass_over(orphan, e)))
     }
 
     /// Claims one step and hands it to its pool; nothing when somebody else was faster or the pool is down.
@@ -213,13 +228,4 @@ impl Actor for Recovery {
         drop(myself.send_after(wait, || Sweep));
         Ok(())
     }
-}
-
-/// One step cannot be taken up; an error when none can, for the store does not answer.
-fn passed_over(orphan: &Orphan, error: store::Error) -> Result<(), store::Error> {
-    if error.fault().is_transient() {
-        return Err(error);
-    }
-    tracing::error!(agent = %orphan.agent, step_id = %orphan.step.id, %error, "a step cannot be taken up again");
-    Ok(())
 }

@@ -178,10 +178,22 @@ impl StepActor {
         let begins_attempt = matches!(act, Act::AttemptFailed { .. });
         let entry = Entry { seq: run.next_seq(), attempt: run.attempt(), at: self.stage.ports.clock.now(), act };
         run.apply(&entry)?;
-        if let Some(outcome) = run.outcome() {
-            self.complete(entry, &outcome, run.usage()).await?;
-            return Ok(Some(Ending::Over(outcome)));
+        let (seq, attempt) = (entry.seq, entry.attempt);
+        let kept = match run.outcome() {
+            Some(outcome) => self.complete(entry, &outcome, run.usage()).await.map(|()| Some(Ending::Over(outcome))),
+            None => self.append(run, entry, begins_attempt).await,
+        };
+        match kept {
+            // Tried again, it may be as large again, and would be paid for again.
+            Err(Stopped::Store(error @ store::Error::TooLarge { .. })) => {
+                let failure = Failure { reason: Reason::TooLarge, message: error.to_string(), retryable: false };
+                self.fail(seq, attempt, failure, run.usage()).await.map(Some)
+            }
+            kept => kept,
         }
+    }
+
+    async fn append(&self, run: &Run, entry: Entry, begins_attempt: bool) -> Result<Option<Ending>, Stopped> {
         let parked = run.phase() == Phase::Waiting;
         let append = Append {
             claim: self.work.held(),

@@ -10,8 +10,10 @@ pub mod cache;
 pub mod conformance;
 mod damage;
 mod nodes;
+pub mod payload;
 pub mod postgres;
 mod record;
+mod reported;
 pub mod results;
 pub mod sqlite;
 
@@ -40,13 +42,15 @@ pub use results::{ResultFilter, ResultPlace, ResultRow, Results};
 pub struct Options {
     /// Rows that one call answers, at most, whatever its caller asks for.
     pub rows_max: usize,
-    /// Unreadable outbox rows that are remembered, so that each is reported once and not at every look.
+    /// Unreadable rows that are remembered, so that each is reported once and not at every look.
     pub unreadable_max: usize,
+    /// Limits of texts that may be large.
+    pub payload: payload::Options,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { rows_max: 1000, unreadable_max: 1000 }
+        Self { rows_max: 1000, unreadable_max: 1000, payload: payload::Options::default() }
     }
 }
 

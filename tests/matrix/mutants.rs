@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use tempfile::TempDir;
 use troupe_runtime::sqlite::{self, Database};
-use troupe_runtime::store::conformance::{Harness, cases};
+use troupe_runtime::store::conformance::{Cell, Harness, Raw, cases};
 use troupe_runtime::store::{self, Stores};
+use troupe_tests::cells::InFile;
 use troupe_tests::judge::Expected;
 use troupe_tests::mutant::Mutant;
 use troupe_tests::tampered::{Hand, Honest, tampered};
@@ -30,6 +31,14 @@ impl Harness for Folder {
         let hand: Arc<dyn Hand> =
             self.mutant.map_or_else(|| Arc::new(Honest) as _, |mutant| mutant.hand(self.dir.path(), None));
         Ok(tampered(stores, hand))
+    }
+
+    async fn peek(&mut self, cell: &Cell) -> Result<Raw, String> {
+        InFile::open(self.dir.path()).await.peek(cell).await
+    }
+
+    async fn poke(&mut self, cell: &Cell, raw: &Raw) -> Result<bool, String> {
+        InFile::open(self.dir.path()).await.poke(cell, raw).await
     }
 }
 

@@ -108,6 +108,9 @@ fn completion(text: &str, tool_calls: Vec<ToolCall>) -> Completion {
     }
 }
 
+/// What the store of a house keeps in one piece, at most.
+pub(crate) const PAYLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// The limits of a house: the usual ones, but nobody waits long.
 pub(crate) fn options() -> Options {
     Options { attempt_backoff: Duration::from_millis(1), sweep_every: Duration::from_millis(200), ..Options::default() }
@@ -214,7 +217,8 @@ pub(crate) async fn open_ports(dir: &TempDir) -> Ports {
     for _ in 0..1_000 {
         let options = ModelOptions::default();
         let models = Models::new(Secrets::default(), Models::client(&options).unwrap(), options).unwrap();
-        let (tools, options) = (Tools::default(), ports::Options::default());
+        let (tools, mut options) = (Tools::default(), ports::Options::default());
+        options.store.payload.bytes_max = PAYLOAD_BYTES_MAX;
         let opened = Ports::open(dir.path(), "test", options, models, tools, Metrics::new());
         match opened.await {
             Ok(ports) => return ports,

@@ -16,7 +16,7 @@ use troupe_runtime::model;
 use troupe_runtime::store::TaskFilter;
 
 use crate::fallible::{FallibleJournal, FallibleTasks};
-use crate::house::{House, PATIENCE, Puppet, options, says, spec, until, wants};
+use crate::house::{House, PATIENCE, PAYLOAD_BYTES_MAX, Puppet, options, says, spec, until, wants};
 
 fn clock_then(answer: &'static str) -> impl Fn(&[Message]) -> Result<Completion, model::Error> {
     move |messages| match messages.last() {
@@ -125,6 +125,23 @@ async fn what_a_step_used_is_told_also_when_it_is_given_up() {
     let ended = house.ended(task).await;
     assert!(matches!(&ended.outcome, Some(Outcome::Failed { failure }) if failure.reason == Reason::CrashLoop));
     assert_eq!((ended.usage.input_tokens, ended.usage.output_tokens), (3, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_larger_than_the_store_keeps_ends_the_step_and_is_not_paid_for_again() {
+    let huge = "a".repeat(PAYLOAD_BYTES_MAX);
+    let (last, first) = (huge.clone(), huge);
+    // As the last word, which is the result, and as one on the way.
+    let puppets =
+        [Puppet::new(move |_| says(&last)), Puppet::new(move |_| wants("clock", json!({"zone": first.as_str()})))];
+    for (puppet, name) in puppets.into_iter().zip(["last", "first"]) {
+        let house = House::open(vec![(spec(name), puppet.clone())]).await;
+        let ended = house.ended(house.ask(name, "go").await).await;
+        let Some(Outcome::Failed { failure }) = &ended.outcome else { panic!("{name}: {:?}", ended.status) };
+        assert_eq!((failure.reason, failure.retryable), (Reason::TooLarge, false), "{failure}");
+        assert!(failure.message.contains("store.payload_bytes_max"), "{failure}");
+        assert_eq!((puppet.calls(), ended.usage.input_tokens), (1, 3), "{name}: what was used is told");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

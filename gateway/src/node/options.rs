@@ -38,7 +38,15 @@ pub(crate) fn ports(config: &NodeConfig) -> ports::Options {
             batch_max: of_store.batch_max,
             writer_queue_max: of_store.writer_queue_max,
         },
-        store: store::Options { rows_max: of_store.rows_max, ..store::Options::default() },
+        store: store::Options {
+            rows_max: of_store.rows_max,
+            payload: store::payload::Options {
+                compress_above: of_store.compress_above,
+                compress_min: of_store.compress_min,
+                bytes_max: of_store.payload_bytes_max,
+            },
+            ..store::Options::default()
+        },
         cache: store::cache::Options {
             memory_bytes_max: of_store.cache_bytes_max,
             specs_max: of_store.cache_specs_max,

@@ -2,7 +2,7 @@
 //!
 //! What a run does next is a pure function of these entries ([`super::run`]); recovery folds the same entries again.
 //! The stored form is JSON with [`FORMAT_VERSION`] beside it. An entry's meaning never changes: a new act gets a new
-//! kind, and readers of released versions stay (recorded journals are replayed in `tests/`).
+//! kind, and readers of released versions stay ([`Entry::read`]; recorded journals are folded again in `tests/journals.rs`).
 
 use std::fmt;
 
@@ -89,6 +89,30 @@ pub enum Act {
         /// Who or why.
         reason: String,
     },
+}
+
+/// Why a stored entry cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// No released version wrote this.
+    #[error("format {0}, this version reads {FORMAT_VERSION}; run the newer troupe")]
+    Version(i64),
+    /// It is not what this version of the format looks like.
+    #[error(transparent)]
+    Form(#[from] serde_json::Error),
+}
+
+impl Entry {
+    /// Reads the stored form of a version. Every released one has its reader here, for as long as its journals are about.
+    ///
+    /// # Errors
+    /// [`Unreadable`], with what to do.
+    pub fn read(version: i64, text: &str) -> Result<Self, Unreadable> {
+        match version {
+            1 => Ok(serde_json::from_str(text)?),
+            newer => Err(Unreadable::Version(newer)),
+        }
+    }
 }
 
 impl Act {

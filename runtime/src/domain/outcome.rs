@@ -44,6 +44,8 @@ pub enum Reason {
     CrashLoop,
     /// The journal does not fit what the step would do now.
     Blocked,
+    /// What was to be recorded is larger than the store keeps.
+    TooLarge,
     /// The provider refused to answer.
     Refused,
     /// The agent is gone from the configuration, or its spec cannot be read.
@@ -63,6 +65,7 @@ impl Reason {
             Self::Crash => "crash",
             Self::CrashLoop => "crash_loop",
             Self::Blocked => "blocked",
+            Self::TooLarge => "too_large",
             Self::Refused => "refused",
             Self::Agent => "agent",
         }

@@ -90,7 +90,7 @@ fn follows(next: &Action, act: &Act) -> bool {
             Reason::Model => *next == Action::CallModel,
             Reason::Timeout => matches!(next, Action::CallModel | Action::CallTool { .. }),
             // Befell it.
-            Reason::Crash | Reason::CrashLoop | Reason::Blocked | Reason::Agent => true,
+            Reason::Crash | Reason::CrashLoop | Reason::Blocked | Reason::TooLarge | Reason::Agent => true,
         },
         (Action::CallTool { call, .. }, Act::ToolResult { call_id, tool, .. }) => is_call(call, call_id, tool),
         (Action::Record(expected), act) => same(expected, act),

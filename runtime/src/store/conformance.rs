@@ -4,6 +4,7 @@
 //! never panics, for the tests crate runs the same cases against real servers and reports them all. Nothing here names
 //! an adapter.
 
+mod damage;
 mod inbox;
 mod journal;
 mod leases;
@@ -19,6 +20,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 
+pub use self::damage::{Cell, Raw};
 use super::{Error, Stores};
 
 /// Storage of one case.
@@ -30,6 +32,19 @@ pub trait Harness: Send {
     /// # Errors
     /// Why it could not be opened, as text.
     async fn open(&mut self) -> Result<Stores, String>;
+
+    /// Reads a cell behind the stores' back.
+    ///
+    /// # Errors
+    /// When there is no such cell, as text.
+    async fn peek(&mut self, cell: &Cell) -> Result<Raw, String>;
+
+    /// Writes a cell behind the stores' back, as a fault of the disk or a stranger would; `false` when the database
+    /// could never come to hold this.
+    ///
+    /// # Errors
+    /// When there is no such cell, as text.
+    async fn poke(&mut self, cell: &Cell, raw: &Raw) -> Result<bool, String>;
 }
 
 /// One behaviour.
@@ -53,7 +68,7 @@ impl Case {
 #[must_use]
 pub fn cases() -> Vec<Case> {
     let cases = [inbox::cases(), steps::cases(), leases::cases(), journal::cases(), results::cases()];
-    cases.into_iter().chain([outbox::cases(), replies::cases(), records::cases()]).flatten().collect()
+    cases.into_iter().chain([outbox::cases(), replies::cases(), records::cases(), damage::cases()]).flatten().collect()
 }
 
 /// A case, from its sentence and its function.

@@ -17,11 +17,11 @@ mod specs;
 mod steps;
 mod tasks;
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use sqlx::postgres::PgRow;
 
+use super::reported::Reported;
 use super::{Damage, Error, Options, Stores};
 use crate::group_commit::Operation;
 use crate::postgres::writer::{Session, Statement};
@@ -30,7 +30,8 @@ use crate::postgres::{self, Database};
 /// Every aggregate of the store that lives in `database`.
 #[must_use]
 pub fn stores(database: Database, options: Options) -> Stores {
-    let store = Arc::new(Store { database, options, reported: Mutex::default() });
+    let reported = Reported::new(options.unreadable_max);
+    let store = Arc::new(Store { database, options, reported });
     Stores {
         tasks: store.clone(),
         steps: store.clone(),
@@ -48,8 +49,7 @@ pub fn stores(database: Database, options: Options) -> Stores {
 struct Store {
     database: Database,
     options: Options,
-    /// Outbox rows that were reported as unreadable.
-    reported: Mutex<BTreeSet<i64>>,
+    reported: Reported,
 }
 
 impl Store {

@@ -9,9 +9,11 @@ use std::hash::Hash;
 
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::{Error, ResultFilter, ResultPlace};
+use crate::domain::agent::AgentSpec;
 use crate::domain::chat::Usage;
 use crate::domain::ids::{StepId, TaskId};
 use crate::domain::journal::{Act, Entry};
@@ -65,6 +67,15 @@ pub(super) fn window(filter: &ResultFilter, after: Option<ResultPlace>) -> (Date
     let within = |time: Option<DateTime<Utc>>, default| time.unwrap_or(default).clamp(first, last).trunc_subsecs(3);
     let (since, until) = (within(filter.since, first), within(filter.until, last));
     (since, after.map_or(until, |place| until.min(place.at + TimeDelta::milliseconds(1))))
+}
+
+/// The spec that was kept under this digest: what is stored is what was pinned, to the byte.
+pub(super) fn pinned(text: &str, digest: &str) -> Result<AgentSpec, String> {
+    let found = hex::encode(Sha256::digest(text));
+    if found != digest {
+        return Err(format!("its digest is {found}"));
+    }
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 /// How a step ended, as its row in `execution_results` tells.

@@ -16,9 +16,9 @@ mod specs;
 mod steps;
 mod tasks;
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use super::reported::Reported;
 use super::{Damage, Error, Options, Stores};
 use crate::sqlite::writer::Write;
 use crate::sqlite::{self, Database};
@@ -26,7 +26,8 @@ use crate::sqlite::{self, Database};
 /// Every aggregate of the store that lives in `database`.
 #[must_use]
 pub fn stores(database: Database, options: Options) -> Stores {
-    let store = Arc::new(Store { database, options, reported: Mutex::default() });
+    let reported = Reported::new(options.unreadable_max);
+    let store = Arc::new(Store { database, options, reported });
     Stores {
         tasks: store.clone(),
         steps: store.clone(),
@@ -44,8 +45,7 @@ pub fn stores(database: Database, options: Options) -> Stores {
 struct Store {
     database: Database,
     options: Options,
-    /// Outbox rows that were reported as unreadable.
-    reported: Mutex<BTreeSet<i64>>,
+    reported: Reported,
 }
 
 impl Store {
@@ -86,7 +86,7 @@ mod tests {
 
     use async_trait::async_trait;
     use serde_json::json;
-    use sqlx::{Connection as _, Row as _};
+    use sqlx::{Connection as _, Row as _, TypeInfo as _, ValueRef as _};
 
     use super::*;
     use crate::domain::agent::ExecutionMode;
@@ -94,7 +94,7 @@ mod tests {
     use crate::domain::journal::{Act, Entry};
     use crate::domain::outcome::Outcome;
     use crate::domain::step::Incarnation;
-    use crate::store::conformance::{Harness, cases};
+    use crate::store::conformance::{Cell, Harness, Raw, cases};
     use crate::store::{Acceptance, Accepted, Append, Claim, Completion, ResultFilter, TaskFilter, cache};
 
     /// A folder of its own; opening it again finds what was written.
@@ -110,6 +110,36 @@ mod tests {
             let stores = stores(database.map_err(|error| error.to_string())?, Options::default());
             Ok(if self.cached { cache::cached(stores, &cache::Options::default()) } else { stores })
         }
+
+        async fn peek(&mut self, cell: &Cell) -> Result<Raw, String> {
+            let select = sqlx::AssertSqlSafe(cell.select(|id| format!("x'{}'", id.simple())));
+            let row = sqlx::query(select).fetch_one(&mut behind(&self.dir).await).await.map_err(|e| e.to_string())?;
+            let value = row.try_get_raw(0).unwrap();
+            Ok(match value.type_info().name() {
+                _ if value.is_null() => Raw::Null,
+                "INTEGER" => Raw::Number(row.get(0)),
+                "TEXT" => Raw::Text(row.get_unchecked(0)),
+                _ => Raw::Bytes(row.get(0)),
+            })
+        }
+
+        async fn poke(&mut self, cell: &Cell, raw: &Raw) -> Result<bool, String> {
+            let value = match raw {
+                Raw::Null => "null".to_owned(),
+                Raw::Number(number) => number.to_string(),
+                Raw::Text(bytes) => format!("cast(x'{}' as text)", hex::encode(bytes)),
+                Raw::Bytes(bytes) => format!("x'{}'", hex::encode(bytes)),
+            };
+            let update = sqlx::AssertSqlSafe(cell.update(|id| format!("x'{}'", id.simple()), &value));
+            let done = sqlx::query(update).execute(&mut behind(&self.dir).await).await.map_err(|e| e.to_string())?;
+            if done.rows_affected() == 1 { Ok(true) } else { Err(format!("no row is {cell:?}")) }
+        }
+    }
+
+    /// A connection that the stores know nothing of.
+    async fn behind(dir: &tempfile::TempDir) -> sqlx::SqliteConnection {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join(sqlite::FILE_NAME));
+        sqlx::SqliteConnection::connect_with(&options).await.unwrap()
     }
 
     async fn conformance(cached: bool) {
@@ -176,8 +206,7 @@ mod tests {
 
     /// Changes the file behind the store's back.
     async fn sql(dir: &tempfile::TempDir, statement: &'static str) {
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join(sqlite::FILE_NAME));
-        let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+        let mut connection = behind(dir).await;
         assert!(sqlx::query(statement).execute(&mut connection).await.unwrap().rows_affected() > 0);
         connection.close().await.unwrap();
     }

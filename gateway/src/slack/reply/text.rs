@@ -36,6 +36,7 @@ const fn phrase(reason: Reason) -> &'static str {
         Reason::Crash => "it crashed, and so did every further attempt",
         Reason::CrashLoop => "it crashed the node again and again",
         Reason::Blocked => "it no longer fits what it did before, and a person must look",
+        Reason::TooLarge => "an answer on the way was larger than I can keep",
         Reason::Refused => "the model refused to answer",
         Reason::Agent => "the agent is not there any more",
     }

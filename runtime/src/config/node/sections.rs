@@ -198,6 +198,12 @@ section! {
         busy_timeout: Duration = Duration::from_secs(5), TIME;
         /// Rows that one question answers, at most.
         rows_max: usize = 1000, count(100_000);
+        /// Size above which a payload (an event, an entry, a memory) is packed, whatever that saves.
+        compress_above: usize = MIB, SIZE;
+        /// Size up to which packing is not even tried; between the two it must save a tenth.
+        compress_min: usize = 4 * 1024, SIZE;
+        /// Size of one payload, unpacked; a larger one is refused, when it is written and when it is read.
+        payload_bytes_max: usize = 64 * MIB, Kind::Size(MIB as u64, 256 * MIB as u64);
         /// Memories of agents that are kept ready.
         cache_bytes_max: u64 = 16 * MIB as u64, LARGE;
         /// Agent specs that are kept ready.

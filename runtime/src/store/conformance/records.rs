@@ -6,10 +6,10 @@ use std::time::Duration;
 use futures::future::{join, join_all};
 use serde_json::json;
 
-use super::sample::spec;
+use super::sample::{noise, spec};
 use super::{Case, Harness, Verdict, case, conflict, ensure, equal, open, reopen, some};
 use crate::domain::agent::AgentName;
-use crate::store::SessionFilter;
+use crate::store::{Error, SessionFilter, payload};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -19,6 +19,7 @@ pub(super) fn cases() -> Vec<Case> {
         case!("of many saves over one version one wins", memory_race),
         case!("memories of agents and sessions are apart", memory_apart),
         case!("an agent's sessions have pages, in order", sessions),
+        case!("a memory of any size comes back, and one that is too large is refused", memory_sizes),
         case!("nobody is shown an older memory than was saved", memory_fresh),
     ]
 }
@@ -135,6 +136,28 @@ async fn sessions(harness: &mut dyn Harness) -> Verdict {
     }
     let stranger = SessionFilter { agent: "nobody".parse()?, after: None, limit: 2 };
     equal("a stranger's", &stores.memory.sessions(&stranger).await?, &vec![])
+}
+
+async fn memory_sizes(harness: &mut dyn Harness) -> Verdict {
+    let stores = open(harness).await?;
+    let (agent, limits) = ("support".parse::<AgentName>()?, payload::Options::default());
+    let mut version = 0;
+    for bytes in [0, 1, limits.compress_min, limits.compress_min + 1, limits.compress_above + 1, 1] {
+        // What packs well and what does not, up to the size.
+        for body in ["Grüße, \u{1F3AD}. ".repeat(bytes / 14 + 1), noise(bytes)] {
+            let body = &body[..body.floor_char_boundary(bytes)];
+            version = stores.memory.save(&agent, "s", version, body).await?;
+            let loaded = some("a memory", stores.memory.load(&agent, "s").await?)?;
+            ensure(&*loaded.body == body, format!("{bytes} bytes came back as {}", loaded.body.len()))?;
+        }
+    }
+    let huge = "a".repeat(limits.bytes_max + 1);
+    let refused = stores.memory.save(&agent, "s", version, &huge).await;
+    let (bytes, limit) = (huge.len(), limits.bytes_max);
+    equal("too large", &refused, &Err(Error::TooLarge { what: "memory", bytes, limit }))?;
+    let stores = reopen(harness, stores).await?;
+    let loaded = some("the memory before", stores.memory.load(&agent, "s").await?)?;
+    equal("its version", &loaded.version, &version)
 }
 
 async fn memory_fresh(harness: &mut dyn Harness) -> Verdict {

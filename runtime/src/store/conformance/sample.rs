@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use rand::RngExt as _;
 use serde_json::{Value, json};
 
 use super::Failed;
@@ -116,6 +117,12 @@ pub(super) fn awkward() -> Value {
         "nothing": null,
         "": {"deep": [[[[{}]]]]},
     })
+}
+
+/// A text that nothing packs.
+pub(super) fn noise(bytes: usize) -> String {
+    let mut rng = rand::rng();
+    (0..bytes).map(|_| char::from(rng.random_range(b' '..=b'~'))).collect()
 }
 
 /// Why something failed.

@@ -5,9 +5,10 @@
 //! [`Error::Corrupt`] with its step and place, never skipped: a run must not go on from half a history.
 
 use async_trait::async_trait;
+use sqlx::postgres::PgRow;
 
 use super::Store;
-use super::rows::{Stored, column, ids, json, rounds};
+use super::rows::{Stored, column, ids, json, payload, rounds};
 use super::steps::refuse;
 use crate::domain::ids::StepId;
 use crate::domain::journal::{Entry, FORMAT_VERSION};
@@ -15,6 +16,7 @@ use crate::domain::step::StepStatus;
 use crate::group_commit::Operation;
 use crate::postgres;
 use crate::postgres::writer::Session;
+use crate::store::payload::{Options, Payload};
 use crate::store::{Append, Claim, Error, Journal};
 
 /// The steps are locked while the entries are written: a claim by another node waits for them, and reads them.
@@ -22,9 +24,10 @@ const APPEND: &str = "\
     with held as materialized ( \
         select s.id from unnest($1::uuid[], $2::bigint[]) as a (id, epoch) join steps s on s.id = a.id \
         where s.epoch = a.epoch and s.status = 'running' for no key update of s) \
-    insert into journal (step_id, seq, version, kind, body) \
-    select a.id, a.seq, a.version, a.kind, a.body \
-    from unnest($1::uuid[], $3::bigint[], $4::bigint[], $5::text[], $6::text[]) as a (id, seq, version, kind, body) \
+    insert into journal (step_id, seq, version, kind, body, codec, size, checksum, packed) \
+    select a.id, a.seq, $4, a.kind, a.body, a.codec, a.size, a.checksum, a.packed \
+    from unnest($1::uuid[], $3::bigint[], $5::text[], $6::text[], $7::smallint[], $8::bigint[], $9::bigint[], \
+                $10::bytea[]) as a (id, seq, kind, body, codec, size, checksum, packed) \
     join held h on h.id = a.id \
     on conflict (step_id, seq) do nothing \
     returning step_id";
@@ -35,21 +38,29 @@ const CHANGE: &str = "\
     where s.id = c.id";
 
 const ENTRIES: &str = "\
-    select seq, version, body from journal where step_id = $1 \
+    select 0 as ended, seq, version, null as outcome, body, codec, size, checksum, packed \
+    from journal where step_id = $1 \
     union all \
-    select seq, version, body from execution_results where step_id = $1 \
+    select 1, seq, version, outcome, body, codec, size, checksum, packed \
+    from execution_results where step_id = $1 \
     order by seq";
 
 #[async_trait]
 impl Journal for Store {
     async fn append(&self, append: Append) -> Result<(), Error> {
-        self.write(Add::new(append)?).await?
+        self.write(Add::new(append, self.options.payload).await?).await?
     }
 
     async fn entries(&self, step: StepId) -> Result<Vec<Entry>, Error> {
         let rows = self.all(sqlx::query(ENTRIES).bind(step.0)).await?;
-        rows.iter().map(|row| Stored::new(row, "journal").entry(step)).collect()
+        rows.iter().map(|row| entry(row, step, self.options.payload.bytes_max)).collect()
     }
+}
+
+fn entry(row: &PgRow, step: StepId, bytes_max: usize) -> Result<Entry, Error> {
+    let ended: i32 = Stored::new(row, "journal").get("ended")?;
+    let table = if ended == 0 { "journal" } else { "execution_results" };
+    Stored::new(row, table).entry(step, bytes_max)
 }
 
 /// One entry, ready for the writer.
@@ -57,18 +68,19 @@ struct Add {
     claim: Claim,
     seq: u32,
     kind: &'static str,
-    body: String,
+    body: Payload,
     attempts: Option<u32>,
     status: Option<StepStatus>,
 }
 
 impl Add {
-    fn new(append: Append) -> Result<Self, Error> {
+    async fn new(append: Append, options: Options) -> Result<Self, Error> {
         let Append { claim, entry, attempts, status } = append;
         if let Some(end) = status.filter(|status| status.is_terminal()) {
             return Err(Error::Internal(format!("step {}: {end} is an end, and ends are completed", claim.step)));
         }
-        Ok(Self { claim, seq: entry.seq, kind: entry.act.kind(), body: json(&entry)?, attempts, status })
+        let body = Payload::of("entry", json(&entry)?, None, options).await?;
+        Ok(Self { claim, seq: entry.seq, kind: entry.act.kind(), body, attempts, status })
     }
 
     const fn changes(&self) -> bool {
@@ -87,9 +99,9 @@ impl Operation<Session> for Add {
                 .bind(column(batch, &round, |add| add.claim.step.0))
                 .bind(column(batch, &round, |add| add.claim.epoch.0))
                 .bind(column(batch, &round, |add| i64::from(add.seq)))
-                .bind(vec![i64::from(FORMAT_VERSION); round.len()])
-                .bind(column(batch, &round, |add| add.kind))
-                .bind(column(batch, &round, |add| add.body.clone()));
+                .bind(i64::from(FORMAT_VERSION))
+                .bind(column(batch, &round, |add| add.kind));
+            let append = payload(append, batch, &round, |add| &add.body);
             let added = ids(&session.returning(append).await?)?;
             let (added, refused): (Vec<usize>, Vec<usize>) =
                 round.into_iter().partition(|place| added.contains(&batch[*place].claim.step.0));

@@ -9,35 +9,40 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 
 use super::Store;
-use super::rows::{Stored, at, broken, column, count, moment, rounds};
+use super::rows::{Stored, at, broken, column, count, moment, payload, rounds};
 use crate::domain::agent::AgentName;
 use crate::group_commit::Operation;
 use crate::postgres;
 use crate::postgres::writer::{Session, Statement};
+use crate::store::payload::{BODY, Payload};
 use crate::store::{Error, Memory, Remembered, SessionFilter, SessionRow};
 
-const LOAD: &str = "select version, body from agent_states where agent_id = $1 and session = $2";
+const LOAD: &str = "\
+    select version, body, codec, size, checksum, packed from agent_states where agent_id = $1 and session = $2";
 
 /// The first version only where there is none.
 const FIRST: &str = "\
-    insert into agent_states (agent_id, session, version, body, updated_at) \
-    select n.agent, n.session, 1, n.body, n.at \
-    from unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[]) \
-      as n (agent, session, seen, body, at) \
+    insert into agent_states (agent_id, session, version, updated_at, body, codec, size, checksum, packed) \
+    select n.agent, n.session, 1, n.at, n.body, n.codec, n.size, n.checksum, n.packed \
+    from unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::text[], $6::smallint[], $7::bigint[], \
+                $8::bigint[], $9::bytea[]) \
+      as n (agent, session, seen, at, body, codec, size, checksum, packed) \
     where n.seen = 0 \
     on conflict (agent_id, session) do nothing \
     returning agent_id, session, version";
 
 /// A later one only over the version that it was made from.
 const NEXT: &str = "\
-    update agent_states s set version = s.version + 1, body = n.body, updated_at = n.at \
-    from unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[]) \
-      as n (agent, session, seen, body, at) \
+    update agent_states s set version = s.version + 1, updated_at = n.at, body = n.body, codec = n.codec, \
+                              size = n.size, checksum = n.checksum, packed = n.packed \
+    from unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::text[], $6::smallint[], $7::bigint[], \
+                $8::bigint[], $9::bytea[]) \
+      as n (agent, session, seen, at, body, codec, size, checksum, packed) \
     where s.agent_id = n.agent and s.session = n.session and s.version = n.seen \
     returning s.agent_id, s.session, s.version";
 
 const SESSIONS: &str = "\
-    select session, version, octet_length(body)::bigint as bytes, updated_at from agent_states \
+    select session, version, coalesce(size, octet_length(body)) as bytes, updated_at from agent_states \
     where agent_id = $1 and session >= $2 and session is distinct from $3 order by session limit $4";
 
 #[async_trait]
@@ -47,14 +52,16 @@ impl Memory for Store {
         let row = self.one(load).await?;
         let read = |row: &PgRow| {
             let row = Stored::new(row, "agent_states");
-            Ok(Remembered { version: row.number("version")?, body: row.get::<&str>("body")?.into() })
+            let body = row.payload(BODY, None, self.options.payload.bytes_max)?;
+            Ok(Remembered { version: row.number("version")?, body: body.into() })
         };
         row.as_ref().map(read).transpose().map_err(|error| at(error, &format!("agent {agent}, session {session}")))
     }
 
     async fn save(&self, agent: &AgentName, session: &str, over: u64, body: &str) -> Result<u64, Error> {
         let key = (agent.as_str().to_owned(), session.to_owned());
-        let save = Save { key, over: count(over), body: body.to_owned(), at: moment(Utc::now()) };
+        let body = Payload::of("memory", body.to_owned(), None, self.options.payload).await?;
+        let save = Save { key, over: count(over), body, at: moment(Utc::now()) };
         self.write(save).await?.ok_or_else(|| {
             Error::Conflict(format!("agent {agent}, session {session}: another version than {over} is there"))
         })
@@ -84,18 +91,18 @@ fn session(row: &PgRow) -> Result<SessionRow, Error> {
 struct Save {
     key: (String, String),
     over: i64,
-    body: String,
+    body: Payload,
     at: DateTime<Utc>,
 }
 
 impl Save {
     fn statement(text: &'static str, batch: &[&Self], places: &[usize]) -> Statement {
-        sqlx::query(text)
+        let save = sqlx::query(text)
             .bind(column(batch, places, |save| save.key.0.clone()))
             .bind(column(batch, places, |save| save.key.1.clone()))
             .bind(column(batch, places, |save| save.over))
-            .bind(column(batch, places, |save| save.body.clone()))
-            .bind(column(batch, places, |save| save.at))
+            .bind(column(batch, places, |save| save.at));
+        payload(save, batch, places, |save| &save.body)
     }
 }
 

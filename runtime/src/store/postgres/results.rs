@@ -73,10 +73,8 @@ impl Results for Store {
             let rows = self.page(filter, after, wanted).await?;
             for row in &rows {
                 after = Some(place(row)?);
-                match result(row) {
-                    Ok(result) => results.push(result),
-                    Err(error) => tracing::error!(%error, "a result is left out of the list"),
-                }
+                let end = result(row, self.options.payload.bytes_max);
+                results.extend(self.reported.readable(end, "a result is left out of the list"));
             }
             if (rows.len() as i64) < wanted {
                 break;
@@ -86,7 +84,11 @@ impl Results for Store {
     }
 
     async fn result(&self, step: StepId) -> Result<Option<ResultRow>, Error> {
-        self.one(sqlx::query(RESULT).bind(step.0)).await?.as_ref().map(result).transpose()
+        self.one(sqlx::query(RESULT).bind(step.0))
+            .await?
+            .as_ref()
+            .map(|row| result(row, self.options.payload.bytes_max))
+            .transpose()
     }
 }
 
@@ -111,12 +113,12 @@ fn place(row: &PgRow) -> Result<ResultPlace, Error> {
     Ok(ResultPlace { at: row.time("execution_timestamp")?, step: StepId(row.id("step_id")?) })
 }
 
-fn result(row: &PgRow) -> Result<ResultRow, Error> {
+fn result(row: &PgRow, bytes_max: usize) -> Result<ResultRow, Error> {
     let stored = Stored::new(row, "execution_results");
     let step = StepId(stored.id("step_id")?);
     let read = || {
-        let end =
-            ending(row, step)?.ok_or_else(|| Error::Corrupt(Damage::of("execution_results", "its time is missing")))?;
+        let end = ending(row, step, bytes_max)?
+            .ok_or_else(|| Error::Corrupt(Damage::of("execution_results", "its time is missing")))?;
         Ok(ResultRow {
             step_id: step,
             task_id: TaskId(stored.id("task_id")?),

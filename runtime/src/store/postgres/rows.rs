@@ -3,6 +3,7 @@
 //! The rows of a batch travel as one array a column (`unnest`), documents as the text that they are. A column that
 //! cannot be read is [`Error::Corrupt`] with its table, name and row; it never breaks the rows beside it.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Display;
 
@@ -12,19 +13,37 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use crate::domain::agent::{AgentName, ExecutionMode};
+use crate::domain::agent::{AgentName, AgentSpec, ExecutionMode};
 use crate::domain::chat::Usage;
+use crate::domain::event::Event;
 use crate::domain::ids::StepId;
-use crate::domain::journal::{Entry, FORMAT_VERSION};
+use crate::domain::journal::{Entry, Unreadable};
 use crate::postgres;
+use crate::postgres::writer::Statement;
+use crate::store::payload::{BODY, Columns, EVENT, Held, Payload};
 pub(super) use crate::store::record::{
-    Ending, answer_of, at, count, in_entry, json, range, rounds, status_of, stored_outcome, task_place, window,
+    Ending, answer_of, at, count, in_entry, json, pinned, range, rounds, status_of, stored_outcome, task_place, window,
 };
 use crate::store::{Damage, Error};
 
 /// One column of the rows of a round.
 pub(super) fn column<W, T>(batch: &[&W], round: &[usize], field: impl Fn(&W) -> T) -> Vec<T> {
     round.iter().map(|place| field(batch[*place])).collect()
+}
+
+/// Binds the columns of a payload: text, codec, size, checksum, packed.
+pub(super) fn payload<W>(
+    statement: Statement,
+    batch: &[&W],
+    round: &[usize],
+    of: impl Fn(&W) -> &Payload,
+) -> Statement {
+    statement
+        .bind(column(batch, round, |write| of(write).text.clone()))
+        .bind(column(batch, round, |write| of(write).codec))
+        .bind(column(batch, round, |write| of(write).size))
+        .bind(column(batch, round, |write| of(write).checksum))
+        .bind(column(batch, round, |write| of(write).packed.clone()))
 }
 
 /// The ids that a statement returned.
@@ -88,6 +107,18 @@ impl<'r> Stored<'r> {
         serde_json::from_str(self.get(column)?).map_err(|error| self.bad(column, error))
     }
 
+    /// A text that may lie there packed, once it is what was written. `also` is the second text of its checksum.
+    pub(super) fn payload(self, columns: Columns, also: Option<&str>, bytes_max: usize) -> Result<Cow<'r, str>, Error> {
+        let held = Held {
+            text: self.get(columns.text)?,
+            packed: self.get(columns.packed)?,
+            codec: self.get::<Option<i16>>(columns.codec)?.map(i64::from),
+            size: self.get(columns.size)?,
+            checksum: self.get(columns.checksum)?,
+        };
+        held.open(also, bytes_max).map_err(|cause| self.bad(columns.text, cause))
+    }
+
     pub(super) fn agent(self) -> Result<AgentName, Error> {
         self.word("agent_id", |word| word.parse().ok())
     }
@@ -96,16 +127,30 @@ impl<'r> Stored<'r> {
         self.word("execution_mode", |word| ExecutionMode::ALL.into_iter().find(|mode| mode.as_str() == word))
     }
 
-    /// A journal entry, by the reader of its version.
-    pub(super) fn entry(self, step: StepId) -> Result<Entry, Error> {
-        let (seq, version): (u32, i64) = (self.number("seq")?, self.get("version")?);
-        if version != i64::from(FORMAT_VERSION) {
-            let cause = format!("format {version}, this version reads {FORMAT_VERSION}; run the newer troupe");
-            return Err(in_entry(self.bad("version", cause), step, seq));
-        }
-        let entry: Entry = self.document("body").map_err(|error| in_entry(error, step, seq))?;
-        let fits = entry.seq == seq;
-        if fits { Ok(entry) } else { Err(in_entry(self.bad("seq", format!("its body is {}'s", entry.seq)), step, seq)) }
+    /// An entry of the journal or, with its outcome, a result; by the reader of its version.
+    pub(super) fn entry(self, step: StepId, bytes_max: usize) -> Result<Entry, Error> {
+        let seq: u32 = self.number("seq")?;
+        self.entry_at(seq, bytes_max).map_err(|error| in_entry(error, step, seq))
+    }
+
+    fn entry_at(self, seq: u32, bytes_max: usize) -> Result<Entry, Error> {
+        let body = self.payload(BODY, self.get("outcome")?, bytes_max)?;
+        let entry = Entry::read(self.get("version")?, &body).map_err(|error| match error {
+            Unreadable::Version(_) => self.bad("version", error),
+            Unreadable::Form(_) => self.bad("body", error),
+        })?;
+        if entry.seq == seq { Ok(entry) } else { Err(self.bad("seq", format!("its body is {}'s", entry.seq))) }
+    }
+
+    /// The event of a task, its columns as [`event_columns`] calls them.
+    pub(super) fn event(self, bytes_max: usize) -> Result<Event, Error> {
+        let event = self.payload(EVENT, None, bytes_max)?;
+        serde_json::from_str(&event).map_err(|error| self.bad("event", error))
+    }
+
+    /// The spec that a run pins.
+    pub(super) fn spec(self, digest: &str) -> Result<AgentSpec, Error> {
+        pinned(self.get("body")?, digest).map_err(|cause| self.bad("body", cause))
     }
 
     fn bad(self, column: &str, cause: impl Display) -> Error {
@@ -113,21 +158,30 @@ impl<'r> Stored<'r> {
     }
 }
 
+/// The columns that [`Stored::event`] reads, from `tasks t`.
+macro_rules! event_columns {
+    () => {
+        "t.event, t.codec as event_codec, t.size as event_size, t.checksum as event_checksum, t.packed as event_packed"
+    };
+}
+pub(super) use event_columns;
+
 /// The columns that [`ending`] reads, from `execution_results r`.
 macro_rules! ending_columns {
     () => {
-        "r.execution_timestamp, r.input_tokens, r.output_tokens, r.cost_microusd, r.outcome, r.seq, r.version, r.body"
+        "r.execution_timestamp, r.input_tokens, r.output_tokens, r.cost_microusd, r.outcome, r.seq, r.version, r.body, \
+         r.codec, r.size, r.checksum, r.packed"
     };
 }
 pub(super) use ending_columns;
 
 /// Reads [`ending_columns`]; `None` when the step has not ended.
-pub(super) fn ending(row: &PgRow, step: StepId) -> Result<Option<Ending>, Error> {
+pub(super) fn ending(row: &PgRow, step: StepId, bytes_max: usize) -> Result<Option<Ending>, Error> {
     let row = Stored::new(row, "execution_results");
     if row.get::<Option<DateTime<Utc>>>("execution_timestamp")?.is_none() {
         return Ok(None);
     }
-    let entry = row.entry(step)?;
+    let entry = row.entry(step, bytes_max)?;
     let outcome = match row.get::<Option<&str>>("outcome")? {
         Some(_) => row.document("outcome")?,
         None => answer_of(&entry).ok_or_else(|| row.bad("outcome", "missing, and the entry is no answer"))?,

@@ -31,7 +31,7 @@ impl Specs for Store {
 
     async fn spec(&self, digest: &str) -> Result<Option<AgentSpec>, Error> {
         let row = self.one(sqlx::query(SPEC).bind(digest.to_owned())).await?;
-        let spec = row.map(|row| Stored::new(&row, "agent_specs").document("body")).transpose();
+        let spec = row.map(|row| Stored::new(&row, "agent_specs").spec(digest)).transpose();
         spec.map_err(|error| at(error, &format!("spec {digest}")))
     }
 }

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 
 use super::rows::{
-    Stored, at, broken, column, count, ids, json, moment, rounds, status_of, stored_outcome, task_place,
+    Stored, at, broken, column, count, ids, json, moment, payload, rounds, status_of, stored_outcome, task_place,
 };
 use super::{Store, tasks};
 use crate::domain::chat::Usage;
@@ -20,6 +20,7 @@ use crate::domain::step::{Epoch, Incarnation};
 use crate::group_commit::Operation;
 use crate::postgres;
 use crate::postgres::writer::{Session, Statement};
+use crate::store::payload::{Options, Payload};
 use crate::store::{Claim, Completion, Error, Orphan, Steps};
 
 macro_rules! orphan_query {
@@ -75,10 +76,11 @@ const COMPLETE_STEPS: &str = "\
 
 const COMPLETE_RESULTS: &str = "\
     insert into execution_results (step_id, task_id, agent_id, execution_timestamp, status, input_tokens, \
-                                   output_tokens, cost_microusd, outcome, seq, version, kind, body) \
-    select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::text[], $6::bigint[], \
-                         $7::bigint[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], $12::text[], \
-                         $13::text[])";
+                                   output_tokens, cost_microusd, outcome, seq, kind, body, codec, size, checksum, packed, \
+                                   version) \
+    select n.*, $17 from unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::text[], $6::bigint[], \
+                                $7::bigint[], $8::bigint[], $9::text[], $10::bigint[], $11::text[], $12::text[], \
+                                $13::smallint[], $14::bigint[], $15::bigint[], $16::bytea[]) as n";
 
 const COMPLETE_OUTBOX: &str = "\
     insert into outbox (task_id, step_id, owner) \
@@ -108,7 +110,7 @@ impl Steps for Store {
     }
 
     async fn complete(&self, completion: Completion) -> Result<(), Error> {
-        self.write(Complete::new(completion)?).await?
+        self.write(Complete::new(completion, self.options.payload).await?).await?
     }
 }
 
@@ -124,10 +126,7 @@ impl Store {
             let rows = self.all(page(after, missing)).await?;
             for row in &rows {
                 after = Stored::new(row, "tasks").get("place")?;
-                match orphan(row) {
-                    Ok(orphan) => found.push(orphan),
-                    Err(error) => tracing::error!(%error, "a step cannot be taken up again"),
-                }
+                found.extend(self.reported.readable(orphan(row), "a step cannot be taken up again"));
             }
             // A full page of which nothing is missing, or the last one.
             if found.len() as i64 == wanted || (rows.len() as i64) < missing {
@@ -199,27 +198,29 @@ struct Complete {
     outcome: Option<String>,
     seq: u32,
     kind: &'static str,
-    body: String,
+    body: Payload,
 }
 
 impl Complete {
-    fn new(completion: Completion) -> Result<Self, Error> {
+    async fn new(completion: Completion, options: Options) -> Result<Self, Error> {
         let Completion { claim, agent, entry, outcome, usage } = completion;
+        let stored = stored_outcome(&outcome, &entry)?;
+        let body = Payload::of("entry", json(&entry)?, stored.as_deref(), options).await?;
         Ok(Self {
             claim,
             agent: agent.as_str().to_owned(),
             at: moment(entry.at),
             status: status_of(&outcome).as_str(),
             usage,
-            outcome: stored_outcome(&outcome, &entry)?,
+            outcome: stored,
             seq: entry.seq,
             kind: entry.act.kind(),
-            body: json(&entry)?,
+            body,
         })
     }
 
     fn results(batch: &[&Self], ended: &[usize]) -> Statement {
-        sqlx::query(COMPLETE_RESULTS)
+        let results = sqlx::query(COMPLETE_RESULTS)
             .bind(column(batch, ended, |end| end.claim.step.0))
             .bind(column(batch, ended, |end| end.claim.task.0))
             .bind(column(batch, ended, |end| end.agent.clone()))
@@ -230,9 +231,8 @@ impl Complete {
             .bind(column(batch, ended, |end| count(end.usage.cost_microusd)))
             .bind(column(batch, ended, |end| end.outcome.clone()))
             .bind(column(batch, ended, |end| i64::from(end.seq)))
-            .bind(vec![i64::from(FORMAT_VERSION); ended.len()])
-            .bind(column(batch, ended, |end| end.kind))
-            .bind(column(batch, ended, |end| end.body.clone()))
+            .bind(column(batch, ended, |end| end.kind));
+        payload(results, batch, ended, |end| &end.body).bind(i64::from(FORMAT_VERSION))
     }
 }
 

@@ -11,7 +11,9 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::Store;
-use super::rows::{Stored, at, clean, column, ending, ending_columns, ids, json, moment, range, task_place};
+use super::rows::{
+    Stored, at, clean, column, ending, ending_columns, event_columns, ids, json, moment, payload, range, task_place,
+};
 use crate::domain::chat::Usage;
 use crate::domain::event::Event;
 use crate::domain::ids::{StepId, TaskId};
@@ -21,6 +23,7 @@ use crate::domain::task::TaskStatus;
 use crate::group_commit::Operation;
 use crate::postgres;
 use crate::postgres::writer::{Session, Statement};
+use crate::store::payload::{Options, Payload};
 use crate::store::{Acceptance, Accepted, Claim, Error, Journal as _, Step, Task, TaskFilter, Tasks};
 
 /// Tasks that a list answers when its caller names no number.
@@ -28,11 +31,14 @@ const LIST_DEFAULT: usize = 100;
 
 const ACCEPT_TASKS: &str = "\
     insert into tasks (id, agent_id, execution_mode, spec_digest, step_id, event_id, topic, traceparent, priority, \
-                       created_at, event) \
-    select n.id, n.agent, n.mode, n.digest, n.step, n.event_id, n.topic, n.trace, n.priority, n.at, n.event \
+                       created_at, event, codec, size, checksum, packed) \
+    select n.id, n.agent, n.mode, n.digest, n.step, n.event_id, n.topic, n.trace, n.priority, n.at, n.event, n.codec, \
+           n.size, n.checksum, n.packed \
     from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[], \
-                $9::bigint[], $10::timestamptz[], $11::text[]) with ordinality \
-      as n (id, agent, mode, digest, step, event_id, topic, trace, priority, at, event, place) \
+                $9::bigint[], $10::timestamptz[], $11::text[], $12::smallint[], $13::bigint[], $14::bigint[], \
+                $15::bytea[]) with ordinality \
+      as n (id, agent, mode, digest, step, event_id, topic, trace, priority, at, event, codec, size, checksum, packed, \
+            place) \
     order by n.place \
     on conflict (id) do nothing \
     returning id";
@@ -42,15 +48,17 @@ const ACCEPT_STEPS: &str = "\
     select n.id, n.task, 0, 0, 'running', n.owner, 1, 1, 1, 0 \
     from unnest($1::uuid[], $2::uuid[], $3::bigint[]) as n (id, task, owner)";
 
-const EVENT: &str = "select event from tasks where id = $1";
+const EVENT: &str = concat!("select ", event_columns!(), " from tasks t where t.id = $1");
 
 const FIND: &str = "select id from tasks where id between $1 and $2 order by id limit $3";
 
 macro_rules! task_query {
     ($from:literal, $which:literal) => {
         concat!(
-            "select t.seq as place, t.id, t.agent_id, t.execution_mode, t.spec_digest, t.created_at, t.event, \
+            "select t.seq as place, t.id, t.agent_id, t.execution_mode, t.spec_digest, t.created_at, \
                     s.id as step_id, s.run_no, s.step_no, s.status, s.owner, s.epoch, s.attempts, s.claims, ",
+            event_columns!(),
+            ", ",
             ending_columns!(),
             " from ",
             $from,
@@ -82,13 +90,13 @@ const LIST_OPEN: &str = task_query!(
 #[async_trait]
 impl Tasks for Store {
     async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, Error> {
-        self.write(Accept::new(acceptance)?).await
+        self.write(Accept::new(acceptance, self.options.payload).await?).await
     }
 
     async fn task(&self, id: TaskId) -> Result<Option<Task>, Error> {
         let row = self.one(sqlx::query(TASK).bind(id.0)).await?;
         let Some(row) = row else { return Ok(None) };
-        let mut task = task(&row)?;
+        let mut task = task(&row, self.options.payload.bytes_max)?;
         if task.outcome.is_none() {
             task.usage = self.used_so_far(&task.steps).await?;
         }
@@ -97,7 +105,7 @@ impl Tasks for Store {
 
     async fn event(&self, id: TaskId) -> Result<Option<Event>, Error> {
         let row = self.one(sqlx::query(EVENT).bind(id.0)).await?;
-        let event = |row: &PgRow| Stored::new(row, "tasks").document("event");
+        let event = |row: &PgRow| Stored::new(row, "tasks").event(self.options.payload.bytes_max);
         row.as_ref().map(event).transpose().map_err(|error| at(error, &task_place(id)))
     }
 
@@ -117,8 +125,9 @@ impl Tasks for Store {
             .bind(filter.before.unwrap_or(i64::MAX))
             .bind(self.rows(limit));
         let rows = self.all(statement).await?;
-        let readable = |row| task(row).inspect_err(|error| tracing::error!(%error, "a task is left out of the list"));
-        Ok(rows.iter().filter_map(|row| readable(row).ok()).collect())
+        let bytes_max = self.options.payload.bytes_max;
+        let readable = |row| self.reported.readable(task(row, bytes_max), "a task is left out of the list");
+        Ok(rows.iter().filter_map(readable).collect())
     }
 
     async fn find(&self, prefix: &str, limit: usize) -> Result<Vec<TaskId>, Error> {
@@ -148,19 +157,19 @@ struct Accept {
     claim: Claim,
     acceptance: Acceptance,
     at: DateTime<Utc>,
-    event: String,
+    event: Payload,
 }
 
 impl Accept {
-    fn new(acceptance: Acceptance) -> Result<Self, Error> {
+    async fn new(acceptance: Acceptance, options: Options) -> Result<Self, Error> {
         let task = TaskId::derive(&acceptance.event.id, acceptance.agent.as_str());
         let claim = Claim { task, step: task.run(0).step(0), epoch: Epoch(1) };
-        let event = json(&*acceptance.event)?;
+        let event = Payload::of("event", json(&*acceptance.event)?, None, options).await?;
         Ok(Self { claim, acceptance, at: moment(Utc::now()), event })
     }
 
     fn tasks(batch: &[&Self], places: &[usize]) -> Statement {
-        sqlx::query(ACCEPT_TASKS)
+        let accept = sqlx::query(ACCEPT_TASKS)
             .bind(column(batch, places, |new| new.claim.task.0))
             .bind(column(batch, places, |new| new.acceptance.agent.as_str().to_owned()))
             .bind(column(batch, places, |new| new.acceptance.mode.as_str()))
@@ -170,8 +179,8 @@ impl Accept {
             .bind(column(batch, places, |new| new.acceptance.event.topic.as_str().to_owned()))
             .bind(column(batch, places, |new| new.acceptance.event.traceparent.as_str().to_owned()))
             .bind(column(batch, places, |new| i64::from(u8::from(new.acceptance.event.priority))))
-            .bind(column(batch, places, |new| new.at))
-            .bind(column(batch, places, |new| new.event.clone()))
+            .bind(column(batch, places, |new| new.at));
+        payload(accept, batch, places, |new| &new.event)
     }
 
     fn steps(batch: &[&Self], places: &[usize]) -> Statement {
@@ -207,13 +216,13 @@ impl Operation<Session> for Accept {
     }
 }
 
-fn task(row: &PgRow) -> Result<Task, Error> {
+fn task(row: &PgRow, bytes_max: usize) -> Result<Task, Error> {
     let stored = Stored::new(row, "tasks");
     let id = TaskId(stored.id("id")?);
     let read = || {
-        let event: Event = stored.document("event")?;
+        let event = stored.event(bytes_max)?;
         let step = step(row, id)?;
-        let ending = ending(row, step.id)?;
+        let ending = ending(row, step.id, bytes_max)?;
         let input = event.input();
         Ok(Task {
             id,

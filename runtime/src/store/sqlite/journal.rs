@@ -6,6 +6,7 @@
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
 
 use super::Store;
 use super::rows::{Stored, array, hex, ids, json, rounds};
@@ -15,11 +16,13 @@ use crate::domain::journal::{Entry, FORMAT_VERSION};
 use crate::domain::step::StepStatus;
 use crate::sqlite;
 use crate::sqlite::writer::Write;
+use crate::store::payload::{Options, Payload};
 use crate::store::{Append, Error, Journal};
 
 const APPEND: &str = "\
-    insert into journal (step_id, seq, version, kind, body) \
-    select s.id, a.value ->> 2, a.value ->> 3, a.value ->> 4, a.value ->> 5 \
+    insert into journal (step_id, seq, version, kind, body, codec, size, checksum, packed) \
+    select s.id, a.value ->> 2, a.value ->> 3, a.value ->> 4, a.value ->> 5, a.value ->> 6, a.value ->> 7, \
+           a.value ->> 8, unhex(a.value ->> 9) \
     from json_each(?1) a cross join steps s on s.id = unhex(a.value ->> 0) \
     where s.epoch = a.value ->> 1 and s.status = 'running' \
     on conflict (step_id, seq) do nothing \
@@ -31,9 +34,11 @@ const CHANGE: &str = "\
     where steps.id = c.id";
 
 const ENTRIES: &str = "\
-    select seq, version, body from journal where step_id = ?1 \
+    select 0 as ended, seq, version, null as outcome, body, codec, size, checksum, packed \
+    from journal where step_id = ?1 \
     union all \
-    select seq, version, body from execution_results where step_id = ?1 \
+    select 1, seq, version, outcome, body, codec, size, checksum, packed \
+    from execution_results where step_id = ?1 \
     order by seq";
 
 #[cfg(test)]
@@ -42,13 +47,19 @@ pub(super) const STATEMENTS: &[&str] = &[APPEND, CHANGE, ENTRIES];
 #[async_trait]
 impl Journal for Store {
     async fn append(&self, append: Append) -> Result<(), Error> {
-        self.write(Add::new(&append)?).await?
+        self.write(Add::new(&append, self.options.payload).await?).await?
     }
 
     async fn entries(&self, step: StepId) -> Result<Vec<Entry>, Error> {
         let rows = sqlx::query(ENTRIES).bind(&step.0.as_bytes()[..]).fetch_all(self.database.readers()).await?;
-        rows.iter().map(|row| Stored::new(row, "journal").entry(step)).collect()
+        rows.iter().map(|row| entry(row, step, self.options.payload.bytes_max)).collect()
     }
+}
+
+fn entry(row: &SqliteRow, step: StepId, bytes_max: usize) -> Result<Entry, Error> {
+    let ended: i64 = Stored::new(row, "journal").get("ended")?;
+    let table = if ended == 0 { "journal" } else { "execution_results" };
+    Stored::new(row, table).entry(step, bytes_max)
 }
 
 /// One entry, ready for the writer.
@@ -61,17 +72,20 @@ struct Add {
 }
 
 impl Add {
-    fn new(append: &Append) -> Result<Self, Error> {
+    async fn new(append: &Append, options: Options) -> Result<Self, Error> {
         let Append { claim, entry, attempts, status } = append;
         if let Some(end) = status.filter(|status| status.is_terminal()) {
             return Err(Error::Internal(format!("step {}: {end} is an end, and ends are completed", claim.step)));
         }
         let step = hex(claim.step.0);
-        let row = json(&(&step, claim.epoch.0, entry.seq, FORMAT_VERSION, entry.act.kind(), json(entry)?))?;
+        let Payload { text, codec, size, checksum, packed } = Payload::of("entry", json(entry)?, None, options).await?;
+        let (epoch, seq, kind) = (claim.epoch.0, entry.seq, entry.act.kind());
+        let packed = packed.map(hex::encode);
+        let row = json(&(&step, epoch, seq, FORMAT_VERSION, kind, text, codec, size, checksum, packed))?;
         let change = (attempts.is_some() || status.is_some())
             .then(|| json(&(&step, attempts, status.map(StepStatus::as_str))))
             .transpose()?;
-        Ok(Self { step: claim.step, seq: entry.seq, row, change })
+        Ok(Self { step: claim.step, seq, row, change })
     }
 
     fn refused(&self) -> Refused<'_> {

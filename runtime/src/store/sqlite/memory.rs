@@ -14,23 +14,27 @@ use super::rows::{Stored, array, at, broken, count, json, rounds};
 use crate::domain::agent::AgentName;
 use crate::sqlite;
 use crate::sqlite::writer::Write;
+use crate::store::payload::{BODY, Payload};
 use crate::store::{Error, Memory, Remembered, SessionFilter, SessionRow};
 
-const LOAD: &str = "select version, body from agent_states where agent_id = ?1 and session = ?2";
+const LOAD: &str = "\
+    select version, body, codec, size, checksum, packed from agent_states where agent_id = ?1 and session = ?2";
 
 /// The first version only where there is none, a later one only over the version that it was made from.
 const SAVE: &str = "\
-    insert into agent_states (agent_id, session, version, body, updated_at) \
-    select n.value ->> 0, n.value ->> 1, (n.value ->> 2) + 1, n.value ->> 3, n.value ->> 4 from json_each(?1) n \
+    insert into agent_states (agent_id, session, version, updated_at, body, codec, size, checksum, packed) \
+    select n.value ->> 0, n.value ->> 1, (n.value ->> 2) + 1, n.value ->> 3, n.value ->> 4, n.value ->> 5, \
+           n.value ->> 6, n.value ->> 7, unhex(n.value ->> 8) from json_each(?1) n \
     where n.value ->> 2 = 0 or exists (select 1 from agent_states s where s.agent_id = n.value ->> 0 \
                                        and s.session = n.value ->> 1 and s.version = n.value ->> 2) \
     on conflict (agent_id, session) do update \
-    set version = excluded.version, body = excluded.body, updated_at = excluded.updated_at \
+    set version = excluded.version, updated_at = excluded.updated_at, body = excluded.body, codec = excluded.codec, \
+        size = excluded.size, checksum = excluded.checksum, packed = excluded.packed \
     where version = excluded.version - 1 \
     returning agent_id, session, version";
 
 const SESSIONS: &str = "\
-    select session, version, octet_length(body) as bytes, updated_at from agent_states \
+    select session, version, coalesce(size, octet_length(body)) as bytes, updated_at from agent_states \
     where agent_id = ?1 and session >= ?2 and session is not ?3 order by session limit ?4";
 
 #[cfg(test)]
@@ -46,14 +50,18 @@ impl Memory for Store {
             .await?;
         let read = |row: &SqliteRow| {
             let row = Stored::new(row, "agent_states");
-            Ok(Remembered { version: row.number("version")?, body: row.get::<&str>("body")?.into() })
+            let body = row.payload(BODY, None, self.options.payload.bytes_max)?;
+            Ok(Remembered { version: row.number("version")?, body: body.into() })
         };
         row.as_ref().map(read).transpose().map_err(|error| at(error, &format!("agent {agent}, session {session}")))
     }
 
     async fn save(&self, agent: &AgentName, session: &str, over: u64, body: &str) -> Result<u64, Error> {
         let key = (agent.as_str().to_owned(), session.to_owned());
-        let row = json(&(&key.0, &key.1, count(over), body, Utc::now().timestamp_millis()))?;
+        let Payload { text, codec, size, checksum, packed } =
+            Payload::of("memory", body.to_owned(), None, self.options.payload).await?;
+        let (now, packed) = (Utc::now().timestamp_millis(), packed.map(hex::encode));
+        let row = json(&(&key.0, &key.1, count(over), now, text, codec, size, checksum, packed))?;
         self.write(Save { key, row }).await?.ok_or_else(|| {
             Error::Conflict(format!("agent {agent}, session {session}: another version than {over} is there"))
         })

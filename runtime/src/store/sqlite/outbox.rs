@@ -8,7 +8,7 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::Store;
-use super::rows::{Stored, at, broken, ending, ending_columns, json};
+use super::rows::{Stored, at, broken, ending, ending_columns, event_columns, json};
 use crate::domain::ids::{StepId, TaskId};
 use crate::domain::step::Incarnation;
 use crate::sqlite;
@@ -16,7 +16,9 @@ use crate::sqlite::writer::Write;
 use crate::store::{Damage, Error, Outbox, Told};
 
 const PENDING: &str = concat!(
-    "select o.seq as place, o.task_id, o.step_id, t.agent_id, t.execution_mode, t.created_at, t.event, ",
+    "select o.seq as place, o.task_id, o.step_id, t.agent_id, t.execution_mode, t.created_at, ",
+    event_columns!(),
+    ", ",
     ending_columns!(),
     " from outbox o left join tasks t on t.id = o.task_id left join execution_results r on r.step_id = o.step_id \
      where o.owner = ?3 and o.seq > ?1 order by o.seq limit ?2"
@@ -50,10 +52,10 @@ impl Outbox for Store {
                 sqlx::query(PENDING).bind(after).bind(wanted).bind(teller.0).fetch_all(self.database.readers()).await?;
             for row in &rows {
                 after = Stored::new(row, "outbox").get("place")?;
-                match told(row) {
-                    Ok(told) => pending.push(told),
-                    Err(error) => self.report(after, &error),
-                }
+                let end = told(row, self.options.payload.bytes_max);
+                pending.extend(
+                    self.reported.readable(end, "the end of a step cannot be told: its outbox row is passed over"),
+                );
             }
             if (rows.len() as i64) < wanted {
                 break;
@@ -73,25 +75,12 @@ impl Outbox for Store {
     }
 }
 
-impl Store {
-    /// Says once that a row cannot be told.
-    fn report(&self, seq: i64, error: &Error) {
-        let mut reported = self.reported.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if reported.insert(seq) {
-            tracing::error!(seq, %error, "the end of a step cannot be told: its outbox row is passed over");
-        }
-        if reported.len() > self.options.unreadable_max {
-            reported.pop_first();
-        }
-    }
-}
-
-fn told(row: &SqliteRow) -> Result<Told, Error> {
+fn told(row: &SqliteRow, bytes_max: usize) -> Result<Told, Error> {
     let stored = Stored::new(row, "outbox");
     let (task, step) = (TaskId(stored.id("task_id")?), StepId(stored.id("step_id")?));
     let read = || {
         let tasks = Stored::new(row, "tasks");
-        let end = ending(row, step)?
+        let end = ending(row, step, bytes_max)?
             .ok_or_else(|| Error::Corrupt(Damage::of("execution_results", "its result is missing")))?;
         Ok(Told {
             seq: stored.get("place")?,
@@ -99,7 +88,7 @@ fn told(row: &SqliteRow) -> Result<Told, Error> {
             step,
             agent: tasks.agent()?,
             mode: tasks.mode()?,
-            event: tasks.document("event")?,
+            event: tasks.event(bytes_max)?,
             outcome: end.outcome,
             usage: end.usage,
             attempt: end.attempt,

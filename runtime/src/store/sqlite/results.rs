@@ -68,10 +68,8 @@ impl Results for Store {
             let rows = self.page(filter, after, wanted).await?;
             for row in &rows {
                 after = Some(place(row)?);
-                match result(row) {
-                    Ok(result) => results.push(result),
-                    Err(error) => tracing::error!(%error, "a result is left out of the list"),
-                }
+                let end = result(row, self.options.payload.bytes_max);
+                results.extend(self.reported.readable(end, "a result is left out of the list"));
             }
             if (rows.len() as i64) < wanted {
                 break;
@@ -82,7 +80,12 @@ impl Results for Store {
 
     async fn result(&self, step: StepId) -> Result<Option<ResultRow>, Error> {
         let asked = sqlx::query(RESULT).bind(&step.0.as_bytes()[..]);
-        asked.fetch_optional(self.database.readers()).await?.as_ref().map(result).transpose()
+        asked
+            .fetch_optional(self.database.readers())
+            .await?
+            .as_ref()
+            .map(|row| result(row, self.options.payload.bytes_max))
+            .transpose()
     }
 }
 
@@ -112,12 +115,12 @@ fn place(row: &SqliteRow) -> Result<ResultPlace, Error> {
     Ok(ResultPlace { at: row.time("execution_timestamp")?, step: StepId(row.id("step_id")?) })
 }
 
-fn result(row: &SqliteRow) -> Result<ResultRow, Error> {
+fn result(row: &SqliteRow, bytes_max: usize) -> Result<ResultRow, Error> {
     let stored = Stored::new(row, "execution_results");
     let step = StepId(stored.id("step_id")?);
     let read = || {
-        let end =
-            ending(row, step)?.ok_or_else(|| Error::Corrupt(Damage::of("execution_results", "its time is missing")))?;
+        let end = ending(row, step, bytes_max)?
+            .ok_or_else(|| Error::Corrupt(Damage::of("execution_results", "its time is missing")))?;
         let accepted: Option<i64> = Stored::new(row, "tasks").get("created_at")?;
         Ok(ResultRow {
             step_id: step,

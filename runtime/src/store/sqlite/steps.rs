@@ -17,6 +17,7 @@ use crate::domain::journal::FORMAT_VERSION;
 use crate::domain::step::{Epoch, Incarnation};
 use crate::sqlite;
 use crate::sqlite::writer::Write;
+use crate::store::payload::{Options, Payload};
 use crate::store::{Claim, Completion, Error, Orphan, Steps};
 
 macro_rules! orphan_query {
@@ -75,9 +76,11 @@ const COMPLETE_STEPS: &str = "\
 
 const COMPLETE_RESULTS: &str = "\
     insert into execution_results (step_id, task_id, agent_id, execution_timestamp, status, input_tokens, \
-                                   output_tokens, cost_microusd, outcome, seq, version, kind, body) \
+                                   output_tokens, cost_microusd, outcome, seq, kind, version, body, codec, size, checksum, \
+                                   packed) \
     select unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
-           value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12 \
+           value ->> 7, value ->> 8, value ->> 9, value ->> 10, ?2, value ->> 11, value ->> 12, value ->> 13, \
+           value ->> 14, unhex(value ->> 15) \
     from json_each(?1)";
 
 const COMPLETE_OUTBOX: &str = "\
@@ -111,7 +114,7 @@ impl Steps for Store {
     }
 
     async fn complete(&self, completion: Completion) -> Result<(), Error> {
-        self.write(Complete::new(&completion)?).await?
+        self.write(Complete::new(&completion, self.options.payload).await?).await?
     }
 }
 
@@ -127,10 +130,7 @@ impl Store {
             let rows = page(after, missing).fetch_all(self.database.readers()).await?;
             for row in &rows {
                 after = Stored::new(row, "tasks").get("place")?;
-                match orphan(row) {
-                    Ok(orphan) => found.push(orphan),
-                    Err(error) => tracing::error!(%error, "a step cannot be taken up again"),
-                }
+                found.extend(self.reported.readable(orphan(row), "a step cannot be taken up again"));
             }
             // A full page of which nothing is missing, or the last one.
             if found.len() as i64 == wanted || (rows.len() as i64) < missing {
@@ -197,10 +197,11 @@ struct Complete {
 }
 
 impl Complete {
-    fn new(completion: &Completion) -> Result<Self, Error> {
+    async fn new(completion: &Completion, options: Options) -> Result<Self, Error> {
         let Completion { claim, agent, entry, outcome, usage } = completion;
         let (step, task) = (hex(claim.step.0), hex(claim.task.0));
-        let status = status_of(outcome).as_str();
+        let (status, stored) = (status_of(outcome).as_str(), stored_outcome(outcome, entry)?);
+        let body = Payload::of("entry", json(entry)?, stored.as_deref(), options).await?;
         let wide = json(&(
             &step,
             &task,
@@ -210,11 +211,14 @@ impl Complete {
             count(usage.input_tokens),
             count(usage.output_tokens),
             count(usage.cost_microusd),
-            stored_outcome(outcome, entry)?,
+            &stored,
             entry.seq,
-            FORMAT_VERSION,
             entry.act.kind(),
-            json(entry)?,
+            &body.text,
+            body.codec,
+            body.size,
+            body.checksum,
+            body.packed.map(hex::encode),
         ))?;
         let narrow = json(&(step, claim.epoch.0, status, entry.seq, task))?;
         Ok(Self { step: claim.step, narrow, wide, seq: entry.seq })
@@ -240,7 +244,11 @@ impl Write for Complete {
             refuse(&refused, &mut answers, connection).await?;
             if !ended.is_empty() {
                 let wide = array(ended.iter().map(|place| batch[*place].wide.as_str()));
-                sqlx::query(COMPLETE_RESULTS).bind(wide).execute(&mut *connection).await?;
+                sqlx::query(COMPLETE_RESULTS)
+                    .bind(wide)
+                    .bind(i64::from(FORMAT_VERSION))
+                    .execute(&mut *connection)
+                    .await?;
                 let narrow = array(ended.iter().map(|place| batch[*place].narrow.as_str()));
                 sqlx::query(COMPLETE_OUTBOX).bind(narrow).execute(&mut *connection).await?;
             }

@@ -12,7 +12,7 @@ use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::Store;
-use super::rows::{Stored, array, at, ending, ending_columns, hex, ids, json, range, task_place};
+use super::rows::{Stored, array, at, ending, ending_columns, event_columns, hex, ids, json, range, task_place};
 use crate::domain::chat::Usage;
 use crate::domain::event::Event;
 use crate::domain::ids::{StepId, TaskId};
@@ -21,6 +21,7 @@ use crate::domain::step::{Epoch, Incarnation, StepStatus};
 use crate::domain::task::TaskStatus;
 use crate::sqlite;
 use crate::sqlite::writer::Write;
+use crate::store::payload::{Options, Payload};
 use crate::store::{Acceptance, Accepted, Claim, Error, Journal as _, Step, Task, TaskFilter, Tasks};
 
 /// Tasks that a list answers when its caller names no number.
@@ -28,9 +29,10 @@ const LIST_DEFAULT: usize = 100;
 
 const ACCEPT_TASKS: &str = "\
     insert into tasks (id, agent_id, execution_mode, spec_digest, step_id, event_id, topic, traceparent, priority, \
-                       created_at, event) \
+                       created_at, event, codec, size, checksum, packed) \
     select unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, value ->> 6, \
-           value ->> 7, value ->> 8, value ->> 9, value ->> 10 \
+           value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, \
+           unhex(value ->> 14) \
     from json_each(?1) where true \
     on conflict (id) do nothing \
     returning id";
@@ -40,15 +42,17 @@ const ACCEPT_STEPS: &str = "\
     select unhex(value ->> 0), unhex(value ->> 1), 0, 0, 'running', value ->> 2, 1, 1, 1, 0 \
     from json_each(?1)";
 
-const EVENT: &str = "select event from tasks where id = ?1";
+const EVENT: &str = concat!("select ", event_columns!(), " from tasks t where t.id = ?1");
 
 const FIND: &str = "select id from tasks where id between ?1 and ?2 order by id limit ?3";
 
 macro_rules! task_query {
     ($from:literal, $which:literal) => {
         concat!(
-            "select t.seq as place, t.id, t.agent_id, t.execution_mode, t.spec_digest, t.created_at, t.event, \
+            "select t.seq as place, t.id, t.agent_id, t.execution_mode, t.spec_digest, t.created_at, \
                     s.id as step_id, s.run_no, s.step_no, s.status, s.owner, s.epoch, s.attempts, s.claims, ",
+            event_columns!(),
+            ", ",
             ending_columns!(),
             " from ",
             $from,
@@ -82,13 +86,13 @@ pub(super) const STATEMENTS: &[&str] = &[ACCEPT_TASKS, ACCEPT_STEPS, EVENT, FIND
 #[async_trait]
 impl Tasks for Store {
     async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, Error> {
-        self.write(Accept::new(&acceptance)?).await
+        self.write(Accept::new(&acceptance, self.options.payload).await?).await
     }
 
     async fn task(&self, id: TaskId) -> Result<Option<Task>, Error> {
         let row = sqlx::query(TASK).bind(&id.0.as_bytes()[..]).fetch_optional(self.database.readers()).await?;
         let Some(row) = row else { return Ok(None) };
-        let mut task = task(&row)?;
+        let mut task = task(&row, self.options.payload.bytes_max)?;
         if task.outcome.is_none() {
             task.usage = self.used_so_far(&task.steps).await?;
         }
@@ -97,7 +101,7 @@ impl Tasks for Store {
 
     async fn event(&self, id: TaskId) -> Result<Option<Event>, Error> {
         let row = sqlx::query(EVENT).bind(&id.0.as_bytes()[..]).fetch_optional(self.database.readers()).await?;
-        let event = |row: &SqliteRow| Stored::new(row, "tasks").document("event");
+        let event = |row: &SqliteRow| Stored::new(row, "tasks").event(self.options.payload.bytes_max);
         row.as_ref().map(event).transpose().map_err(|error| at(error, &task_place(id)))
     }
 
@@ -118,8 +122,9 @@ impl Tasks for Store {
             .bind(self.rows(limit))
             .fetch_all(self.database.readers())
             .await?;
-        let readable = |row| task(row).inspect_err(|error| tracing::error!(%error, "a task is left out of the list"));
-        Ok(rows.iter().filter_map(|row| readable(row).ok()).collect())
+        let bytes_max = self.options.payload.bytes_max;
+        let readable = |row| self.reported.readable(task(row, bytes_max), "a task is left out of the list");
+        Ok(rows.iter().filter_map(readable).collect())
     }
 
     async fn find(&self, prefix: &str, limit: usize) -> Result<Vec<TaskId>, Error> {
@@ -157,8 +162,9 @@ struct Accept {
 }
 
 impl Accept {
-    fn new(acceptance: &Acceptance) -> Result<Self, Error> {
+    async fn new(acceptance: &Acceptance, options: Options) -> Result<Self, Error> {
         let event = &acceptance.event;
+        let body = Payload::of("event", json(&**event)?, None, options).await?;
         let task = TaskId::derive(&event.id, acceptance.agent.as_str());
         let step = task.run(0).step(0);
         let task_row = json(&(
@@ -172,7 +178,11 @@ impl Accept {
             event.traceparent.as_str(),
             u8::from(event.priority),
             Utc::now().timestamp_millis(),
-            json(&**event)?,
+            &body.text,
+            body.codec,
+            body.size,
+            body.checksum,
+            body.packed.map(hex::encode),
         ))?;
         let step_row = json(&(hex(step.0), hex(task.0), acceptance.owner.0))?;
         Ok(Self { claim: Claim { task, step, epoch: Epoch(1) }, task_row, step_row })
@@ -206,13 +216,13 @@ impl Write for Accept {
     }
 }
 
-fn task(row: &SqliteRow) -> Result<Task, Error> {
+fn task(row: &SqliteRow, bytes_max: usize) -> Result<Task, Error> {
     let stored = Stored::new(row, "tasks");
     let id = TaskId(stored.id("id")?);
     let read = || {
-        let event: Event = stored.document("event")?;
+        let event = stored.event(bytes_max)?;
         let step = step(row, id)?;
-        let ending = ending(row, step.id)?;
+        let ending = ending(row, step.id, bytes_max)?;
         let input = event.input();
         Ok(Task {
             id,
