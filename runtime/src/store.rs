@@ -15,6 +15,7 @@ pub mod postgres;
 mod record;
 mod reported;
 pub mod results;
+pub mod retention;
 pub mod sqlite;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use serde::Serialize;
 
 pub use self::damage::Damage;
 pub use self::nodes::{Nodes, Renewal};
+pub use self::retention::{Cleaned, Retention};
 use crate::domain::agent::{AgentName, AgentSpec, ExecutionMode};
 use crate::domain::chat::Usage;
 use crate::domain::event::{Event, Priority, TraceParent};
@@ -75,6 +77,8 @@ pub struct Stores {
     pub nodes: Arc<dyn Nodes>,
     /// What agents keep between events.
     pub memory: Arc<dyn Memory>,
+    /// What is deleted, and when.
+    pub retention: Arc<dyn Retention>,
 }
 
 /// The inbox.

@@ -1,4 +1,4 @@
-//! What a list costs the server: counted by the server itself, with many rows behind the page that is asked for.
+//! What a list, or a batch of a clean-up, costs the server: counted by the server itself, with many rows behind the page that is asked for.
 //!
 //! A plan that walks the table, or one agent's whole share of it, answers the same and reads a thousand times as much.
 
@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use sqlx::{Connection as _, PgConnection};
 use troupe_runtime::domain::agent::AgentName;
 use troupe_runtime::postgres::{Database, Options};
+use troupe_runtime::store::retention::KEEP_MIN;
 use troupe_runtime::store::{self, ResultFilter, ResultRow, postgres};
 use troupe_tests::wait::{PATIENCE, until};
 
@@ -51,6 +52,19 @@ pub(crate) async fn plans(url: String) -> Result<(), String> {
         println!("        three pages of {PAGE} {whose} of {RESULTS}: {entries} index entries read");
         if found != PAGE || entries > 3 * READ_MAX {
             return Err(format!("{whose}: {found} results, {entries} index entries read for three pages"));
+        }
+    }
+    for _ in 0..3 {
+        let before = read(&mut connection).await;
+        let database = Database::open(&url.as_str().into(), &options).await.expect("the database opens");
+        let stores = postgres::stores(database.clone(), store::Options::default());
+        let cleaned = stores.retention.clean_journals(KEEP_MIN, PAGE).await.unwrap();
+        database.close().await;
+        let counted = async || Some(read(&mut connection).await - before).filter(|entries| *entries > 0);
+        let entries = until("the server's count", PATIENCE, counted).await;
+        println!("        cleaning {PAGE} of {RESULTS}: {entries} index entries read");
+        if !cleaned.more || entries > READ_MAX {
+            return Err(format!("cleaning: {cleaned:?}, {entries} index entries read for a batch of {PAGE}"));
         }
     }
     Ok(())

@@ -110,7 +110,7 @@ impl Hand for Honest {}
 /// The stores with the hand in them.
 #[must_use]
 pub fn tampered(stores: Stores, hand: Arc<dyn Hand>) -> Stores {
-    let Stores { results, specs, .. } = stores.clone();
+    let Stores { results, specs, retention, .. } = stores.clone();
     let tampered = Arc::new(Tampered { stores, hand });
     Stores {
         tasks: tampered.clone(),
@@ -122,6 +122,7 @@ pub fn tampered(stores: Stores, hand: Arc<dyn Hand>) -> Stores {
         memory: tampered,
         results,
         specs,
+        retention,
     }
 }
 

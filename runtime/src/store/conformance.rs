@@ -12,6 +12,7 @@ mod outbox;
 mod records;
 mod replies;
 mod results;
+mod retention;
 mod sample;
 mod steps;
 
@@ -68,7 +69,11 @@ impl Case {
 #[must_use]
 pub fn cases() -> Vec<Case> {
     let cases = [inbox::cases(), steps::cases(), leases::cases(), journal::cases(), results::cases()];
-    cases.into_iter().chain([outbox::cases(), replies::cases(), records::cases(), damage::cases()]).flatten().collect()
+    cases
+        .into_iter()
+        .chain([outbox::cases(), replies::cases(), records::cases(), damage::cases(), retention::cases()])
+        .flatten()
+        .collect()
 }
 
 /// A case, from its sentence and its function.

@@ -1,7 +1,7 @@
 //! Payloads: texts that may be large, as rows keep them. Packed where that pays, always with their size and a checksum.
 //!
 //! ```text
-//! text    up to compress_min          plain: trying costs more than it saves
+//! text    up to compress_min          plain: trying costs more than it saves, on PostgreSQL too, which packs no such row
 //!         up to compress_above        packed when that saves more than a tenth, else plain
 //!         above it                    packed, whatever comes of it
 //!         above bytes_max             refused, on the way in
@@ -43,7 +43,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { compress_above: 1024 * 1024, compress_min: 4 * 1024, bytes_max: 64 * 1024 * 1024 }
+        Self { compress_above: 1024 * 1024, compress_min: 2 * 1024, bytes_max: 64 * 1024 * 1024 }
     }
 }
 

@@ -12,6 +12,7 @@ mod nodes;
 mod outbox;
 mod replies;
 mod results;
+mod retention;
 mod rows;
 mod specs;
 mod steps;
@@ -41,7 +42,8 @@ pub fn stores(database: Database, options: Options) -> Stores {
         results: store.clone(),
         specs: store.clone(),
         nodes: store.clone(),
-        memory: store,
+        memory: store.clone(),
+        retention: store,
     }
 }
 

@@ -201,7 +201,7 @@ section! {
         /// Size above which a payload (an event, an entry, a memory) is packed, whatever that saves.
         compress_above: usize = MIB, SIZE;
         /// Size up to which packing is not even tried; between the two it must save a tenth.
-        compress_min: usize = 4 * 1024, SIZE;
+        compress_min: usize = 2 * 1024, SIZE;
         /// Size of one payload, unpacked; a larger one is refused, when it is written and when it is read.
         payload_bytes_max: usize = 64 * MIB, Kind::Size(MIB as u64, 256 * MIB as u64);
         /// Memories of agents that are kept ready.

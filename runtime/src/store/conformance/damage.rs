@@ -41,6 +41,12 @@ impl Cell {
         Row::Entry(step, seq).cell("body")
     }
 
+    /// The cell of a step that holds its status.
+    #[must_use]
+    pub const fn status(step: StepId) -> Self {
+        Row::Step(step).cell("status")
+    }
+
     /// The statement that reads it; `id` spells an id as the database does.
     #[must_use]
     pub fn select(&self, id: impl Fn(Uuid) -> String) -> String {
@@ -54,7 +60,7 @@ impl Cell {
     }
 }
 
-/// A row with a payload, by its key.
+/// A row, by its key.
 #[derive(Debug, Clone)]
 enum Row {
     /// `tasks`.
@@ -67,6 +73,8 @@ enum Row {
     Memory(String, String),
     /// `agent_specs`.
     Spec(String),
+    /// `steps`.
+    Step(StepId),
 }
 
 impl Row {
@@ -77,6 +85,7 @@ impl Row {
             Self::Result(_) => "execution_results",
             Self::Memory(..) => "agent_states",
             Self::Spec(_) => "agent_specs",
+            Self::Step(_) => "steps",
         }
     }
 
@@ -87,6 +96,7 @@ impl Row {
             Self::Result(step) => format!("step_id = {}", id(step.0)),
             Self::Memory(agent, session) => format!("agent_id = '{agent}' and session = '{session}'"),
             Self::Spec(digest) => format!("digest = '{digest}'"),
+            Self::Step(step) => format!("id = {}", id(step.0)),
         }
     }
 
