@@ -45,7 +45,7 @@ impl Harness for Folder {
 /// The first case of the conformance suite that condemns it.
 async fn condemned(mutant: Option<Mutant>) -> Option<(&'static str, String)> {
     for case in cases() {
-        let mut folder = Folder { dir: tempfile::tempdir().expect("a temporary folder"), mutant };
+        let mut folder = Folder { dir: quick_folder().expect("a temporary folder"), mutant };
         if let Err(what) = case.run(&mut folder).await {
             return Some((case.name, what));
         }
@@ -53,52 +53,71 @@ async fn condemned(mutant: Option<Mutant>) -> Option<(&'static str, String)> {
     None
 }
 
-/// Who caught a mutant, and what should have and did not.
+/// In memory where there is such a folder: no process dies here, so nothing hangs on the disk.
+fn quick_folder() -> std::io::Result<TempDir> {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())
+}
+
+/// Who caught a store, and what is wrong with that.
 struct Trial {
-    mutant: Mutant,
+    store: String,
     caught: Vec<String>,
-    missed: Vec<String>,
+    wrong: Vec<String>,
 }
 
-async fn trial(world: &World, mutant: Mutant) -> Trial {
-    let (mut caught, mut missed) = (Vec::new(), Vec::new());
-    if let Some((case, _)) = condemned(Some(mutant)).await {
-        caught.push(format!("conformance: {case}"));
+impl Trial {
+    /// Nothing to catch: a checker that condemns everything would catch every mutant.
+    async fn of_the_true_store() -> Self {
+        let condemned = condemned(None).await.map(|(case, what)| format!("it is not passed: {case}: {what}"));
+        let store = "the true store, behind a hand that changes nothing".to_owned();
+        Self { store, caught: Vec::new(), wrong: condemned.into_iter().collect() }
     }
-    if let Some(point) = mutant.shows() {
-        match world.kill(&Storage::Sqlite, point, Some(mutant)).await {
-            Ok(seen) => match seen.verdict(&Expected::at(point)).first() {
-                Some(wrong) => caught.push(format!("killed {point}: {wrong}")),
-                None => missed.push(format!("{mutant:?} is not seen when it is killed {point}")),
-            },
-            Err(error) => missed.push(format!("{mutant:?} was not tried: {error}")),
+
+    async fn of(world: &World, mutant: Mutant) -> Self {
+        let (mut caught, mut wrong) = (Vec::new(), Vec::new());
+        if let Some((case, _)) = condemned(Some(mutant)).await {
+            caught.push(format!("conformance: {case}"));
         }
+        if let Some(point) = mutant.shows() {
+            match world.kill(&Storage::Sqlite, point, Some(mutant)).await {
+                Ok(seen) => match seen.verdict(&Expected::at(point)).first() {
+                    Some(what) => caught.push(format!("killed {point}: {what}")),
+                    None => wrong.push(format!("it is not seen when it is killed {point}")),
+                },
+                Err(error) => wrong.push(format!("it was not tried: {error}")),
+            }
+        }
+        if caught.is_empty() {
+            wrong.push("it survives".to_owned());
+        }
+        Self { store: format!("{mutant:?}: {}", mutant.what()), caught, wrong }
     }
-    if caught.is_empty() {
-        missed.push(format!("{mutant:?} survives: {}", mutant.what()));
-    }
-    Trial { mutant, caught, missed }
 }
 
-/// Shows every mutant to the checkers; answers how many there were and what went wrong.
+/// Shows every mutant, and a true store, to the checkers; answers how many there were and what went wrong.
 pub(crate) async fn check(world: &World, wanted: &str) -> (usize, Vec<String>) {
     let wanted = |mutant: &Mutant| format!("mutant {mutant:?}: {}", mutant.what()).contains(wanted);
-    let mutants: Vec<Mutant> = Mutant::ALL.into_iter().filter(wanted).collect();
-    let (cases, mut failed) = (mutants.len(), Vec::new());
-    if cases > 0 {
-        match condemned(None).await {
-            None => println!("passed   the true store, behind a hand that changes nothing"),
-            Some((case, what)) => failed.push(format!("the true store is not passed: {case}: {what}")),
-        }
+    let mut stores: Vec<Option<Mutant>> = Mutant::ALL.into_iter().filter(wanted).map(Some).collect();
+    if !stores.is_empty() {
+        stores.insert(0, None);
     }
-    let mut trials = futures::stream::iter(mutants).map(|mutant| trial(world, mutant)).buffered(SIDE_BY_SIDE);
-    while let Some(Trial { mutant, caught, missed }) = trials.next().await {
-        let result = if missed.is_empty() { "caught" } else { "FAILED" };
-        println!("{result:<8} {mutant:?}: {}", mutant.what());
-        for line in caught.iter().chain(&missed) {
+    let (cases, mut failed) = (stores.len(), Vec::new());
+    let trial = async |mutant: Option<Mutant>| match mutant {
+        Some(mutant) => Trial::of(world, mutant).await,
+        None => Trial::of_the_true_store().await,
+    };
+    let mut trials = futures::stream::iter(stores).map(trial).buffered(SIDE_BY_SIDE);
+    while let Some(Trial { store, caught, wrong }) = trials.next().await {
+        let result = match (wrong.is_empty(), caught.is_empty()) {
+            (false, _) => "FAILED",
+            (true, true) => "passed",
+            (true, false) => "caught",
+        };
+        println!("{result:<8} {store}");
+        for line in caught.iter().chain(&wrong) {
             println!("             {line}");
         }
-        failed.extend(missed);
+        failed.extend(wrong.into_iter().map(|what| format!("{store}: {what}")));
     }
     (cases, failed)
 }
