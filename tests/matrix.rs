@@ -28,10 +28,11 @@ use troupe_tests::postgres::Postgres;
 /// Victims that live side by side.
 const SIDE_BY_SIDE: usize = 4;
 
-/// Where processes are killed: every commit of a run in its order, and the claim of a life that follows.
+/// Where processes are killed: every commit of a run in its order, and those of a life that follows.
 fn points() -> Vec<Point> {
     let entries = (0..6).map(Commit::Entry);
-    let commits = [Commit::Accept].into_iter().chain(entries).chain([Commit::Complete, Commit::Told, Commit::Claim]);
+    let last = [Commit::Complete, Commit::Told, Commit::Claim, Commit::Question];
+    let commits = [Commit::Accept].into_iter().chain(entries).chain(last);
     commits.flat_map(|commit| [Moment::Before, Moment::After].map(|moment| Point { commit, moment })).collect()
 }
 

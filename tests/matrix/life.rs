@@ -99,9 +99,13 @@ impl World {
     /// Life after life: all but the last die.
     async fn live(&self, orders: &Orders, point: Point, folder: &TempDir) -> Result<(), String> {
         let log = folder.path().join("log");
-        // There is nothing to claim before somebody has died in the middle.
-        let before = Point { commit: Commit::Entry(3), moment: Moment::After };
-        let deaths = if point.commit == Commit::Claim { vec![before, point] } else { vec![point] };
+        let first = |seq| Point { commit: Commit::Entry(seq), moment: Moment::After };
+        let deaths = match point.commit {
+            // There is nothing to claim before somebody has died in the middle, and nothing to ask before it was there.
+            Commit::Claim => vec![first(3), point],
+            Commit::Question => vec![first(4), point],
+            _ => vec![point],
+        };
         for (life, dies) in deaths.into_iter().enumerate() {
             let orders = Orders { asks: life == 0, dies: Some(dies), ..orders.clone() };
             let ended = orders.live(Path::new(VICTIM), &log).await;

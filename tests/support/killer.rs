@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use rustix::process::{Signal, getpid, kill_process};
 use serde::{Deserialize, Serialize};
 use troupe_runtime::domain::ids::StepId;
+use troupe_runtime::domain::journal::Act;
 use troupe_runtime::domain::step::{Epoch, Incarnation};
 use troupe_runtime::store::{Acceptance, Accepted, Append, Claim, Completion, Error, Stores};
 
@@ -21,6 +22,8 @@ pub enum Commit {
     Accept,
     /// An entry of the journal, by its place.
     Entry(u32),
+    /// The entry that asks a person and parks the step.
+    Question,
     /// The last entry with the result, the step's end and the outbox row.
     Complete,
     /// The outbox row goes.
@@ -103,7 +106,11 @@ impl Hand for Killer {
     }
 
     async fn append(&self, stores: &Stores, append: Append) -> Result<(), Error> {
-        self.around(Commit::Entry(append.entry.seq), stores.journal.append(append)).await
+        let commit = match append.entry.act {
+            Act::ClarificationRaised { .. } => Commit::Question,
+            _ => Commit::Entry(append.entry.seq),
+        };
+        self.around(commit, stores.journal.append(append)).await
     }
 
     async fn told(&self, stores: &Stores, seqs: Vec<i64>) -> Result<(), Error> {
