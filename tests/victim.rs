@@ -115,7 +115,7 @@ async fn live(orders: &Orders) -> Outcome<i32> {
     }
     let deadline = Instant::now() + Duration::from_millis(orders.limit_ms);
     let code = loop {
-        if at_rest(&ports, &untouched, orders).await? {
+        if at_rest(&troupe, &untouched, orders).await? {
             break DONE;
         }
         if Instant::now() > deadline {
@@ -134,7 +134,7 @@ async fn open(orders: &Orders) -> Outcome<Ports> {
     let models = Models::new(Secrets::default(), Models::client(&options)?, options)?;
     let database_url = orders.database.clone().map(Into::into);
     let (tools, options) = (Tools::default(), ports::Options { database_url, ..ports::Options::default() });
-    Ok(Ports::open(&orders.folder, AGENT, options, models, tools, Metrics::new()).await?)
+    Ok(Ports::open(&orders.folder, options, models, tools, Metrics::new()).await?)
 }
 
 /// The agent, with a real provider in front of the model's server and tools of our own.
@@ -195,15 +195,15 @@ async fn hear(ports: Arc<Ports>, client: Client, url: String) {
 }
 
 /// Whether all tasks have come to rest, all ends are told, and no queue holds anything.
-async fn at_rest(ports: &Ports, stores: &Stores, orders: &Orders) -> Outcome<bool> {
+async fn at_rest(troupe: &Troupe, stores: &Stores, orders: &Orders) -> Outcome<bool> {
     let tasks = stores.tasks.tasks(&store::TaskFilter::default()).await?;
     let rests = |task: &store::Task| task.status.is_terminal() || task.status == TaskStatus::Waiting;
     if !tasks.iter().any(|task| task.id == orders.task_id()) || !tasks.iter().all(rests) {
         return Ok(false);
     }
-    let queues = ports.bus.health().await?.depths;
+    let queues = troupe.ports().bus.health().await?.depths;
     // What a former life left to tell is this one's to tell, whoever of the two of us notices it first.
-    let own = ports.incarnation;
+    let own = troupe.lease().incarnation();
     let untold = stores.outbox.inherit(own).await? > 0 || !stores.outbox.pending(own, 1).await?.is_empty();
     Ok(!untold && queues.iter().all(|(_, depth)| *depth == 0))
 }

@@ -4,6 +4,7 @@
 //! `agent.input.<agent>`. It takes no more than it has free slots for, so the backlog stays in the broker; a delivery is
 //! acknowledged after the accepting transaction. When it dies, unsettled deliveries are handed out again (the task's id
 //! makes a second acceptance a duplicate), and a step that was accepted but not handed on is found by the recovery.
+//! Without the node's lease it takes nothing: what waits goes back to the queue.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use troupe_runtime::bus::{Consumer, Delivery};
 use troupe_runtime::domain::agent::ExecutionMode;
 use troupe_runtime::domain::event::{Event, Priority};
+use troupe_runtime::domain::step::Incarnation;
 use troupe_runtime::domain::task::TaskStatus;
 use troupe_runtime::domain::topic::inbox_queue;
 use troupe_runtime::fault::{Fault, Faulty as _};
@@ -75,15 +77,18 @@ impl Inbox {
         let mut open = self.parts.open.clone();
         loop {
             open.wait_for(|open| *open).await?;
+            let owner = self.parts.stage.lease.held().await;
             tokio::select! {
-                ended = self.take_all() => return ended,
+                ended = self.take_all(owner) => return ended,
                 // What waits goes back to the queue with the consumer.
                 closed = open.wait_for(|open| !*open) => { closed?; }
+                () = self.parts.stage.lease.lapsed() => {}
             }
         }
     }
 
-    async fn take_all(&self) -> Result<(), ActorProcessingErr> {
+    /// Takes whatever comes, for this incarnation of the node.
+    async fn take_all(&self, owner: Incarnation) -> Result<(), ActorProcessingErr> {
         let InboxParts { stage, served, .. } = &self.parts;
         if served.mode() == ExecutionMode::Continuous {
             self.former_work_ends().await;
@@ -97,7 +102,7 @@ impl Inbox {
             }
             let slots = self.free_slots(waiting.deliveries.len()).await?;
             let deliveries = waiting.best(slots.len());
-            self.take(deliveries, slots).await?;
+            self.take(owner, deliveries, slots).await?;
         }
     }
 
@@ -136,9 +141,14 @@ impl Inbox {
     }
 
     /// Accepts deliveries into free places and hands them to the pool.
-    async fn take(&self, deliveries: Vec<Delivery>, slots: Vec<Slots>) -> Result<(), ActorProcessingErr> {
+    async fn take(
+        &self,
+        owner: Incarnation,
+        deliveries: Vec<Delivery>,
+        slots: Vec<Slots>,
+    ) -> Result<(), ActorProcessingErr> {
         let accepted =
-            join_all(deliveries.into_iter().zip(slots).map(|(delivery, slots)| self.accept(delivery, slots)));
+            join_all(deliveries.into_iter().zip(slots).map(|(delivery, slots)| self.accept(owner, delivery, slots)));
         let (mut work, mut refused) = (Vec::new(), 0);
         for result in accepted.await {
             match result {
@@ -158,15 +168,18 @@ impl Inbox {
     }
 
     /// Accepts one delivery; `Err` when the store did not take it now, and the delivery goes back.
-    async fn accept(&self, delivery: Delivery, slots: Slots) -> Result<Option<Arc<Work>>, ()> {
+    async fn accept(&self, owner: Incarnation, delivery: Delivery, slots: Slots) -> Result<Option<Arc<Work>>, ()> {
         let InboxParts { stage, served, .. } = &self.parts;
+        if stage.lease.own() != Some(owner) {
+            return Err(());
+        }
         let event = delivery.event.clone();
         let acceptance = Acceptance {
             agent: served.spec.name.clone(),
             mode: served.mode(),
             spec_digest: served.digest.clone(),
             event: event.clone(),
-            owner: stage.ports.incarnation,
+            owner,
         };
         match stage.ports.stores.tasks.accept(acceptance).await {
             Ok(Accepted::New(claim)) => {
@@ -178,7 +191,7 @@ impl Inbox {
                 delivery.settle.ack();
                 Ok(None)
             }
-            Err(error) if matches!(error.fault(), Fault::Permanent | Fault::Bug | Fault::Fenced) => {
+            Err(error) if matches!(error.fault(), Fault::Permanent | Fault::Bug) => {
                 tracing::error!(event_id = event.id, %error, "an event cannot be accepted");
                 delivery.settle.reject(&error.to_string()).await.map(|()| None).map_err(drop)
             }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! root                       rest_for_one
+//! ├─ lease                   renews the node's lease; nothing is begun without it
 //! ├─ orchestrator            registry of agents, recovery of orphaned steps
 //! │  ├─ autonomous           a pool: one_for_one over inboxes and instances
 //! │  │  ├─ researcher/inbox  accepts what comes, claims it, hands it on
@@ -19,6 +20,7 @@
 
 pub mod agent;
 pub mod inbox;
+pub mod lease;
 pub mod orchestrator;
 pub mod pool;
 pub mod recovery;

@@ -1,14 +1,22 @@
 //! The recovery: finds running steps that nobody works on, claims them and hands them to their pools.
 //!
-//! Started and restarted by the orchestrator after the pools; messaged only by its own timer. It owns nothing. What a
-//! former life of the node left is claimed at once, at the start; what this life has lost (an actor died between the
-//! accepting commit and the hand-over) is claimed when it was seen idle in two sweeps with some time between them, so
-//! that a step which is just being handed over is left alone. A claim raises the epoch: whoever else still works on the
-//! step is fenced.
+//! Started and restarted by the orchestrator after the pools; messaged only by its own timer. It owns nothing, and does
+//! nothing while the node does not hold its lease.
+//!
+//! | at every look (`lease.look_every`) | |
+//! |---|---|
+//! | nodes whose lease has run out | are ended, once this node itself has been here for a while |
+//! | steps of nobody who lives | are claimed: of the ended, of those that have left, of this node's own former lives |
+//! | ends that nobody who lives would tell | are told here |
+//!
+//! Every `sweep_every` it also looks for what this life has lost (an actor died between the accepting commit and the
+//! hand-over): claimed when it was seen idle twice with some time between, so that a step which is just being handed over
+//! is left alone. A step of another node that lives is never touched. A claim raises the epoch: whoever else still works
+//! on the step is fenced.
 //!
 //! A step that cannot be taken up (its agent is gone from the configuration, a row of it cannot be read) is reported,
-//! left as it is and stands in nobody's way. The wait between sweeps begins when a sweep has ended: after a time
-//! without a store there is one sweep to do, not one for every wait that was missed.
+//! left alone until the next sweep, and stands in nobody's way. The wait between looks begins when a look has ended:
+//! after a time without a store there is one to do, not one for every wait that was missed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -19,6 +27,7 @@ use ractor_cluster_derive::RactorMessage;
 use tokio::time::Instant;
 use troupe_runtime::domain::agent::ExecutionMode;
 use troupe_runtime::domain::ids::StepId;
+use troupe_runtime::domain::step::Incarnation;
 use troupe_runtime::fault::Faulty as _;
 use troupe_runtime::store::{self, Orphan};
 use troupe_runtime::supervision::ChildContext;
@@ -33,7 +42,7 @@ pub type FindPool = Arc<dyn Fn(ExecutionMode) -> Option<ActorRef<PoolMessage>> +
 
 /// The one message: look.
 #[derive(Debug, Clone, Copy, RactorMessage)]
-pub struct Sweep;
+pub struct Look;
 
 /// The recovery.
 pub struct Recovery {
@@ -45,6 +54,10 @@ pub struct Recovery {
 /// What the sweep remembers.
 #[derive(Default)]
 pub struct Seen {
+    /// When the last sweep ended.
+    swept: Option<Instant>,
+    /// Steps that could not be taken up since then.
+    left: HashSet<StepId>,
     /// Steps of this life that were idle at the last sweep, and since when.
     idle: HashMap<StepId, Instant>,
     /// Older specs that recovered runs have pinned, made ready once.
@@ -58,9 +71,10 @@ pub struct Seen {
 impl Seen {
     /// One step cannot be taken up, which is said once; an error when none can, for the store does not answer.
     fn pass_over(&mut self, orphan: &Orphan, error: store::Error) -> Result<(), store::Error> {
-        if error.fault().is_transient() {
+        if error.fault().is_transient() || error == store::Error::Over {
             return Err(error);
         }
+        self.left.insert(orphan.step.id);
         if self.stuck.insert(orphan.step.id) {
             tracing::error!(agent = %orphan.agent, step_id = %orphan.step.id, %error, "a step cannot be taken up again");
         }
@@ -79,26 +93,46 @@ impl Recovery {
         context.spawn(Self { stage, current, pool }, ()).await
     }
 
-    /// Goes once through what nobody has who lives, and through what this node has itself.
-    async fn sweep(&self, seen: &mut Seen) -> Result<(), store::Error> {
-        let (stores, own) = (&self.stage.ports.stores, self.stage.ports.incarnation);
+    /// Looks once at what the dead have left, and now and then at what this node has itself.
+    async fn look(&self, own: Incarnation, seen: &mut Seen) -> Result<(), store::Error> {
+        let (stores, options) = (&self.stage.ports.stores, &self.stage.options);
+        // Who was away itself gives the others the time to come back.
+        if self.stage.lease.is_settled(options.lease.ttl / 2) {
+            for gone in stores.nodes.end_expired(own).await? {
+                tracing::warn!(incarnation = %gone, "the lease of a node has run out; its work is taken over");
+            }
+        }
         if stores.outbox.inherit(own).await? > 0 {
             self.stage.relay.look();
         }
-        let (page, mut after) = (self.stage.options.orphans_max, i64::MIN);
+        let sweeps = seen.swept.is_none_or(|swept| swept.elapsed() >= options.sweep_every);
+        if sweeps {
+            seen.left.clear();
+        }
+        let (page, mut after) = (options.orphans_max, i64::MIN);
         loop {
-            let orphans = stores.steps.orphans(after, page).await?;
+            let mut orphans = stores.steps.orphans(after, page).await?;
             let Some(last) = orphans.last() else { break };
             after = last.place;
-            self.take_up(orphans, seen).await?;
+            orphans.retain(|orphan| !seen.left.contains(&orphan.step.id));
+            self.take_up(own, orphans, seen).await?;
         }
+        if sweeps {
+            self.sweep(own, seen).await?;
+            seen.swept = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Goes once through the running steps of this node, oldest first, for those that it has lost.
+    async fn sweep(&self, own: Incarnation, seen: &mut Seen) -> Result<(), store::Error> {
         let (mut after, mut idle) = (i64::MIN, HashMap::new());
         loop {
-            let mut owned = stores.steps.owned(own, after, page).await?;
+            let mut owned = self.stage.ports.stores.steps.owned(own, after, self.stage.options.orphans_max).await?;
             let Some(last) = owned.last() else { break };
             after = last.place;
             owned.retain(|orphan| self.is_lost(orphan, seen, &mut idle));
-            self.take_up(owned, seen).await?;
+            self.take_up(own, owned, seen).await?;
         }
         seen.idle = idle;
         Ok(())
@@ -120,29 +154,30 @@ impl Recovery {
 
     /// Claims steps and hands them to their pools. Side by side: the claims share commits. What is wrong with one of
     /// them is not the others' affair; only a store that does not answer ends the sweep.
-    async fn take_up(&self, orphans: Vec<Orphan>, seen: &mut Seen) -> Result<(), store::Error> {
+    async fn take_up(&self, own: Incarnation, orphans: Vec<Orphan>, seen: &mut Seen) -> Result<(), store::Error> {
         let mut ready = Vec::with_capacity(orphans.len());
         for orphan in orphans {
             match self.served(&orphan, seen).await {
                 Ok(Some(served)) => ready.push((orphan, served)),
-                Ok(None) => {}
+                Ok(None) => drop(seen.left.insert(orphan.step.id)),
                 Err(error) => seen.pass_over(&orphan, error)?,
             }
         }
-        let handed = join_all(ready.iter().map(|(orphan, served)| self.hand_over(orphan, served))).await;
+        let handed = join_all(ready.iter().map(|(orphan, served)| self.hand_over(own, orphan, served))).await;
         ready.iter().zip(handed).try_for_each(|((orphan, _), handed)| handed.or_else(|e| seen.pass_over(orphan, e)))
     }
 
     /// Claims one step and hands it to its pool; nothing when somebody else was faster or the pool is down.
-    async fn hand_over(&self, orphan: &Orphan, served: &Arc<Served>) -> Result<(), store::Error> {
+    async fn hand_over(&self, own: Incarnation, orphan: &Orphan, served: &Arc<Served>) -> Result<(), store::Error> {
         let Some(pool) = (self.pool)(served.mode()) else { return Ok(()) };
-        let Some(work) = self.claim(orphan, served.clone()).await? else { return Ok(()) };
+        let Some(work) = self.claim(own, orphan, served.clone()).await? else { return Ok(()) };
         tracing::info!(
             trace_id = work.trace.trace_id(),
             task_id = %orphan.task,
             step_id = %orphan.step.id,
             agent = %orphan.agent,
             epoch = %work.claim.epoch,
+            former = %orphan.step.owner,
             "a step is taken up again from its journal"
         );
         if pool.cast(PoolMessage::Recovered(vec![Arc::new(work)])).is_err() {
@@ -151,11 +186,16 @@ impl Recovery {
         Ok(())
     }
 
-    async fn claim(&self, orphan: &Orphan, served: Arc<Served>) -> Result<Option<Work>, store::Error> {
+    async fn claim(
+        &self,
+        own: Incarnation,
+        orphan: &Orphan,
+        served: Arc<Served>,
+    ) -> Result<Option<Work>, store::Error> {
         let stores = &self.stage.ports.stores;
         let (step, seen) = (orphan.step.id, orphan.step.epoch);
         let Some(event) = stores.tasks.event(orphan.task).await? else { return Ok(None) };
-        let Some(claim) = stores.steps.claim(step, seen, self.stage.ports.incarnation).await? else { return Ok(None) };
+        let Some(claim) = stores.steps.claim(step, seen, own).await? else { return Ok(None) };
         Ok(Some(Work {
             claim,
             tenure: Tenure::of(claim),
@@ -207,25 +247,27 @@ impl Recovery {
 }
 
 impl Actor for Recovery {
-    type Msg = Sweep;
+    type Msg = Look;
     type State = Seen;
     type Arguments = ();
 
-    async fn pre_start(&self, myself: ActorRef<Sweep>, (): ()) -> Result<Seen, ActorProcessingErr> {
-        myself.cast(Sweep)?;
+    async fn pre_start(&self, myself: ActorRef<Look>, (): ()) -> Result<Seen, ActorProcessingErr> {
+        myself.cast(Look)?;
         Ok(Seen::default())
     }
 
-    async fn handle(&self, myself: ActorRef<Sweep>, Sweep: Sweep, seen: &mut Seen) -> Result<(), ActorProcessingErr> {
+    async fn handle(&self, myself: ActorRef<Look>, Look: Look, seen: &mut Seen) -> Result<(), ActorProcessingErr> {
         if self.stage.drain.is_cancelled() {
             return Ok(());
         }
-        let mut wait = self.stage.options.sweep_every;
-        if let Err(error) = self.sweep(seen).await {
-            tracing::warn!(%error, "the sweep for orphaned steps waits for the store");
+        let mut wait = self.stage.options.lease.look_every;
+        if let Some(own) = self.stage.lease.own()
+            && let Err(error) = self.look(own, seen).await
+        {
+            tracing::warn!(%error, "the search for orphaned steps waits for the store");
             wait = wait.min(self.stage.options.store_wait_max);
         }
-        drop(myself.send_after(wait, || Sweep));
+        drop(myself.send_after(wait, || Look));
         Ok(())
     }
 }

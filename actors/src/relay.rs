@@ -51,8 +51,9 @@ impl Relay {
     /// Tells everything that is in the outbox, batch by batch.
     async fn tell_all(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let (outbox, limit) = (&self.stage.ports.stores.outbox, self.stage.options.relay_batch);
-        loop {
-            let pending = outbox.pending(self.stage.ports.incarnation, limit).await?;
+        // What another would tell by now is not told here too.
+        while let Some(own) = self.stage.lease.own() {
+            let pending = outbox.pending(own, limit).await?;
             let (full, mut told, mut failure) = (pending.len() == limit, Vec::with_capacity(pending.len()), None);
             let results = join_all(pending.iter().map(|end| self.tell(end))).await;
             for (end, result) in pending.iter().zip(results) {
@@ -68,9 +69,10 @@ impl Relay {
                 return Err(error.into());
             }
             if !full {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
     }
 
     async fn tell(&self, end: &Told) -> Result<(), bus::Error> {

@@ -1,8 +1,8 @@
 //! The root: the top of a node's supervision tree.
 //!
-//! Started by [`Troupe::start`](crate::troupe::Troupe::start), messaged by its handle. Rest for one: orchestrator, relay,
-//! then what the gateway brings (its doors), each standing on those before it. When it dies the node is over: the
-//! process that started it sees its end and exits.
+//! Started by [`Troupe::start`](crate::troupe::Troupe::start), messaged by its handle. Rest for one: the node's lease,
+//! orchestrator, relay, then what the gateway brings (its doors), each standing on those before it. When it dies the node
+//! is over: the process that started it sees its end and exits.
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use ractor_cluster_derive::RactorMessage;
@@ -10,6 +10,7 @@ use troupe_runtime::supervision::{
     ChildEvent, ChildSpec, ChildTimer, Children, ChildrenOptions, Entry, Strategy, Tree,
 };
 
+use crate::lease::LEASE;
 use crate::orchestrator::OrchestratorMessage;
 
 /// The root's own segment, and the orchestrator's.
@@ -99,6 +100,11 @@ fn escalate(myself: &ActorRef<RootMessage>, events: &[ChildEvent]) {
             ChildEvent::Unavailable { id, reason } => {
                 tracing::error!(part = id, reason, "a part of the node does not come back; the node ends");
                 myself.stop(Some(format!("{id}: {reason}")));
+            }
+            // It ends by itself only when another process has the node's name.
+            ChildEvent::Ended { id, reason } if id == LEASE => {
+                tracing::error!(reason, "the node has lost its place; it ends");
+                myself.stop(Some(reason.clone()));
             }
             ChildEvent::Restarting { id, after, cause } => {
                 tracing::error!(part = id, ?after, cause, "a part of the node fell; it is started again");

@@ -1,5 +1,5 @@
-//! What every actor of a node stands on, handed down the tree: the ports, the limits, the list of work in hand, and
-//! the two signals that concern all of them (a step has ended, the node drains).
+//! What every actor of a node stands on, handed down the tree: the ports, the limits, the hold on the node's lease, the
+//! list of work in hand, and the two signals that concern all of them (a step has ended, the node drains).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use troupe_runtime::domain::ids::TaskId;
 use troupe_runtime::ports::Ports;
 
+use crate::lease::{self, Hold};
 use crate::relay::hint::RelayHint;
 use crate::work::InHand;
 
@@ -34,12 +35,14 @@ pub struct Options {
     pub attempt_backoff: Duration,
     /// Ends of steps that the relay tells in one go.
     pub relay_batch: usize,
-    /// How often the relay and the recovery look by themselves, without a hint.
+    /// How often the relay looks by itself, without a hint, and the recovery for steps that this node has lost.
     pub sweep_every: Duration,
     /// Orphaned steps that are claimed in one go.
     pub orphans_max: usize,
     /// How long an actor may take to answer a question.
     pub call_timeout: Duration,
+    /// The node's lease.
+    pub lease: lease::Options,
 }
 
 impl Default for Options {
@@ -57,6 +60,7 @@ impl Default for Options {
             sweep_every: Duration::from_secs(5),
             orphans_max: 256,
             call_timeout: Duration::from_secs(1),
+            lease: lease::Options::default(),
         }
     }
 }
@@ -68,6 +72,8 @@ pub struct Stage {
     pub ports: Arc<Ports>,
     /// The limits.
     pub options: Arc<Options>,
+    /// Whether the node holds its lease, and as whom: nothing is begun without it.
+    pub lease: Hold,
     /// All steps that this node works on.
     pub in_hand: InHand,
     /// The step actors that live; what is in hand beyond them waits for somebody to live.
@@ -83,13 +89,14 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A stage over these ports.
+    /// A stage over these ports, for the node that holds this lease.
     #[must_use]
-    pub fn new(ports: Arc<Ports>, options: Options) -> Self {
+    pub fn new(ports: Arc<Ports>, options: Options, lease: Hold) -> Self {
         Self {
             ports,
             slots: Arc::new(Semaphore::new(options.steps_max)),
             options: Arc::new(options),
+            lease,
             in_hand: InHand::default(),
             acting: TaskTracker::new(),
             relay: RelayHint::default(),

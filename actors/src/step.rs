@@ -6,15 +6,17 @@
 //!
 //! A write that is [`Fenced`](store::Error::Fenced) ends the actor at once: somebody else has the step. A store that does
 //! not answer is waited for (`record_for`), for what is in hand may have been paid for; after that the sweep finds the step.
-//! A write that was made and not answered is made again, and then finds itself.
+//! So is the node's lease, before a deed is begun and before one is recorded. A write that was made and not answered is made
+//! again, and then finds itself.
 
 mod deed;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster_derive::RactorMessage;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument as _;
 use troupe_runtime::domain::chat::Usage;
@@ -29,6 +31,9 @@ use troupe_runtime::supervision::Tree;
 
 use crate::stage::Stage;
 use crate::work::Work;
+
+/// The wait when only the database says that the node's lease has run out: a renewal is due at any time.
+const LAPSED: Duration = Duration::from_millis(250);
 
 /// How a step actor finds its step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +87,7 @@ enum Stopped {
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error("the store did not answer for {0:?}; the step is taken up again from its journal")]
-    GaveUp(std::time::Duration),
+    GaveUp(Duration),
     #[error(transparent)]
     Mismatch(#[from] Mismatch),
 }
@@ -128,7 +133,7 @@ impl StepActor {
         }
         let deadline = Instant::now() + self.work.served.spec.limits.timeout;
         loop {
-            if self.stage.drain.is_cancelled() {
+            if !self.may_go_on().await {
                 return Ok(Ending::CutOff);
             }
             line.says(&run);
@@ -150,11 +155,21 @@ impl StepActor {
         }
     }
 
+    /// Waits until the node holds its lease: without it no effect is begun, not even the intent of one. `false` when the
+    /// node drains.
+    async fn may_go_on(&self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.stage.drain.cancelled() => false,
+            _ = self.stage.lease.held() => true,
+        }
+    }
+
     /// Raises the epoch before the journal is read again: a write of the actor before may still be on its way, and what
     /// it brought in after the reading would be done a second time.
     async fn renew(&self) -> Result<(), Stopped> {
-        let (held, owner) = (self.work.held(), self.stage.ports.incarnation);
-        let claim = self.patiently(|| self.stage.ports.stores.steps.claim(held.step, held.epoch, owner)).await?;
+        let (held, stores, lease) = (self.work.held(), &self.stage.ports.stores, &self.stage.lease);
+        let claim = self.patiently(|| stores.steps.claim(held.step, held.epoch, lease.incarnation())).await?;
         self.work.renew(claim.ok_or(store::Error::Fenced(held.step))?.epoch);
         Ok(())
     }
@@ -256,7 +271,8 @@ impl StepActor {
         Ok(Ending::Over(outcome))
     }
 
-    /// Repeats what the store does not answer now: what is to be recorded may have been paid for.
+    /// Repeats what the store does not answer now: what is to be recorded may have been paid for. Nothing is asked while
+    /// the node does not hold its lease; the renewal goes first.
     async fn patiently<T, F, Fut>(&self, ask: F) -> Result<T, Stopped>
     where
         F: Fn() -> Fut,
@@ -265,6 +281,9 @@ impl StepActor {
         let give_up = Instant::now() + self.stage.options.record_for;
         let (mut retries, backoff) = (0, self.store_backoff());
         loop {
+            if timeout_at(give_up, self.stage.lease.held()).await.is_err() {
+                return Err(Stopped::GaveUp(self.stage.options.record_for));
+            }
             match ask().await {
                 Err(error) if matches!(error.fault(), Fault::Transient { .. }) => {
                     if Instant::now() >= give_up {
@@ -275,7 +294,10 @@ impl StepActor {
                         tracing::warn!(%error, "waiting for the store");
                     }
                     retries += 1;
-                    let wait = backoff.delay(retries, &mut rand::rng());
+                    let wait = match error {
+                        store::Error::Lapsed => LAPSED,
+                        _ => backoff.delay(retries, &mut rand::rng()),
+                    };
                     tokio::time::sleep(wait).await;
                 }
                 answer => return Ok(answer?),

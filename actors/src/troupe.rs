@@ -23,7 +23,10 @@ use troupe_runtime::fault::{Fault, Faulty};
 use troupe_runtime::ports::Ports;
 use troupe_runtime::store::{self, Task};
 use troupe_runtime::supervision::{ChildSpec, Shutdown, Tree};
+use troupe_runtime::telemetry::metrics::Reading;
+use troupe_runtime::telemetry::{Metrics, names};
 
+use crate::lease::{Hold, Lease};
 use crate::orchestrator::{Orchestrator, OrchestratorMessage, Roster};
 use crate::pool::Member;
 use crate::registry::{AgentFilter, AgentView, nearest};
@@ -96,7 +99,7 @@ pub struct Troupe {
 }
 
 impl Troupe {
-    /// Prepares the agents, declares their queues and starts the tree; `doors` are started last and stopped first.
+    /// Prepares the agents, declares their queues, begins a new life of the node and starts the tree; `doors` are started last and stopped first.
     ///
     /// An agent that cannot be served is in the registry as unavailable and stops nobody else. The handle of the root's
     /// tokio task ends when the node is over.
@@ -138,11 +141,18 @@ impl Troupe {
             QueueSpec { name: REPLY_QUEUE.to_owned(), bindings: reply_patterns(), single_active_consumer: false };
         ports.bus.declare(reply_queue).await?;
 
+        let (asked, ttl) = (Instant::now(), options.lease.ttl);
+        let own = ports.stores.nodes.start(&options.lease.node, ttl).await?;
+        tracing::info!(node = options.lease.node, incarnation = %own, "the node lives");
+        let lease = Hold::new(own, asked, ttl);
+        observe(&ports.metrics, &lease);
+
         let tree = Tree::new(ports.clock.clone());
-        let stage = Stage::new(ports, options);
+        let stage = Stage::new(ports, options, lease);
         let roster = Roster::new(&members);
         let (of_orchestrator, of_relay) = (stage.clone(), stage.clone());
         let mut children = vec![
+            Lease::child(&stage),
             ChildSpec::new(ORCHESTRATOR, "orchestrator", move |context| {
                 Orchestrator::start(of_orchestrator.clone(), roster.clone(), context)
             }),
@@ -239,13 +249,19 @@ impl Troupe {
         &self.stage.ports
     }
 
+    /// Whether the node holds its lease, and as whom.
+    #[must_use]
+    pub const fn lease(&self) -> &Hold {
+        &self.stage.lease
+    }
+
     /// Steps that this node works on.
     #[must_use]
     pub fn in_hand(&self) -> usize {
         self.stage.in_hand.len()
     }
 
-    /// Stops intake, lets steps finish the entry they are at, stops everything; at most `limit`.
+    /// Stops intake, lets steps finish the entry they are at, stops everything and gives the lease back; at most `limit`.
     ///
     /// A step that is cut off by the end of the limit is no failed attempt: it goes on in the node's next life.
     pub async fn drain(&self, limit: Duration) {
@@ -290,6 +306,13 @@ impl Troupe {
             _ => Err(silent("the orchestrator")),
         }
     }
+}
+
+/// Has the lease read at every scrape.
+fn observe(metrics: &Metrics, lease: &Hold) {
+    let (held, lapses) = (lease.clone(), lease.clone());
+    metrics.observe(names::LEASE_HELD, move || vec![Reading::plain(u64::from(held.own().is_some()))]);
+    metrics.observe(names::LEASE_LAPSES, move || vec![Reading::plain(lapses.lapses())]);
 }
 
 /// Makes one agent known: its queue with its bindings, and its spec, which runs pin.

@@ -134,6 +134,13 @@ impl InHand {
         drop(held);
     }
 
+    /// Nothing is in hand any more: the node's life is over, and its claims with it.
+    pub fn clear(&self) {
+        let all = std::mem::take(&mut *self.map());
+        // The slots they free wake others: outside the lock.
+        drop(all);
+    }
+
     /// Whether this very claim of a step is in hand.
     #[must_use]
     pub fn holds(&self, work: &Arc<Work>) -> bool {

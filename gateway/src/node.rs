@@ -153,5 +153,5 @@ async fn open_ports(config: &NodeConfig, secrets: Secrets) -> Result<Ports, Star
     let models = Models::new(secrets, Models::client(&of_models)?, of_models)?;
     let tools = Tools::new(options::tools(config));
     let ports = options::ports(config);
-    Ok(Ports::open(&config.data_dir, &config.node.name, ports, models, tools, Metrics::new()).await?)
+    Ok(Ports::open(&config.data_dir, ports, models, tools, Metrics::new()).await?)
 }

@@ -10,12 +10,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::bus::embedded::EmbeddedBus;
 use crate::bus::{self, Bus};
 use crate::clock::{Clock, SystemClock};
-use crate::domain::step::Incarnation;
 use crate::fault::{Fault, Faulty};
 use crate::group_commit::Written;
 use crate::model::Models;
@@ -24,9 +22,6 @@ use crate::store::{self, Stores};
 use crate::telemetry::Metrics;
 use crate::tool::Tools;
 use crate::{postgres, sqlite};
-
-/// Nobody renews leases yet.
-const UNRENEWED: Duration = Duration::from_hours(24);
 
 /// The ports of one node.
 pub struct Ports {
@@ -42,8 +37,6 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// Counters and gauges.
     pub metrics: Metrics,
-    /// This life of the node.
-    pub incarnation: Incarnation,
     state: State,
     embedded: Embedded,
 }
@@ -132,20 +125,19 @@ impl Faulty for Error {
 }
 
 impl Ports {
-    /// Opens what `options` name, the embedded parts in `dir`, and begins a new life of the node called `name`.
+    /// Opens what `options` name, and the embedded parts in `dir`.
     ///
     /// # Errors
     /// The first part that cannot be opened; what was opened before it is closed again.
     pub async fn open(
         dir: &Path,
-        name: &str,
         options: Options,
         models: Models,
         tools: Tools,
         metrics: Metrics,
     ) -> Result<Self, Error> {
         let file = sqlite::Database::open(dir, &options.sqlite).await?;
-        let opened = Self::open_on(file.clone(), name, options, (models, tools, metrics)).await;
+        let opened = Self::open_on(file.clone(), options, (models, tools, metrics)).await;
         if opened.is_err() {
             file.close().await;
         }
@@ -154,7 +146,6 @@ impl Ports {
 
     async fn open_on(
         file: sqlite::Database,
-        name: &str,
         options: Options,
         (models, tools, metrics): (Models, Tools, Metrics),
     ) -> Result<Self, Error> {
@@ -173,7 +164,6 @@ impl Ports {
         }
         let stores = store::cache::cached(stores, &options.cache);
         let bus = EmbeddedBus::open(file.clone(), options.bus).await?;
-        let incarnation = stores.nodes.start(name, UNRENEWED).await?;
         Ok(Self {
             stores,
             bus: bus.clone(),
@@ -181,7 +171,6 @@ impl Ports {
             tools,
             clock: Arc::new(SystemClock),
             metrics,
-            incarnation,
             state,
             embedded: Embedded { file, bus },
         })

@@ -68,7 +68,7 @@ impl Node {
         let models = Models::new(Secrets::new(Vec::new()), client, of_models).expect("models");
         let tools = Tools::new(ToolOptions::default());
         let options = ports::Options { database_url: database_url.map(Into::into), ..ports::Options::default() };
-        let opened = Ports::open(dir, "bench", options, models, tools, Metrics::new()).await;
+        let opened = Ports::open(dir, options, models, tools, Metrics::new()).await;
         let ports = Arc::new(opened.expect("the ports"));
         let spec = parse_agent("bench.yaml", AGENT, &Agents::default()).expect("the bench's agent");
         let started = Troupe::start(ports.clone(), vec![spec], stage::Options::default(), Vec::new()).await;

@@ -2,14 +2,18 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 use troupe_runtime::domain::event::Event;
 use troupe_runtime::domain::ids::{StepId, TaskId};
 use troupe_runtime::domain::journal::Entry;
+use troupe_runtime::domain::step::Incarnation;
 use troupe_runtime::ports::Ports;
-use troupe_runtime::store::{Acceptance, Accepted, Append, Damage, Error, Journal, Task, TaskFilter, Tasks};
+use troupe_runtime::store::{
+    Acceptance, Accepted, Append, Damage, Error, Journal, Nodes, Renewal, Task, TaskFilter, Tasks,
+};
 
 /// A journal whose rows cannot be read while it is told so, and whose next append may be slow, or written without anybody
 /// knowing.
@@ -116,5 +120,53 @@ impl Tasks for FallibleTasks {
 
     async fn find(&self, prefix: &str, limit: usize) -> Result<Vec<TaskId>, Error> {
         self.inner.find(prefix, limit).await
+    }
+}
+
+/// Nodes whose renewals are not answered while it is told so.
+pub(crate) struct FallibleNodes {
+    inner: Arc<dyn Nodes>,
+    pub(crate) silent: AtomicBool,
+    /// Renewals that were not answered.
+    pub(crate) refused: AtomicU32,
+}
+
+impl FallibleNodes {
+    pub(crate) fn before(ports: &mut Ports) -> Arc<Self> {
+        let inner = ports.stores.nodes.clone();
+        let nodes = Arc::new(Self { inner, silent: AtomicBool::new(false), refused: AtomicU32::new(0) });
+        ports.stores.nodes = nodes.clone();
+        nodes
+    }
+}
+
+#[async_trait]
+impl Nodes for FallibleNodes {
+    async fn start(&self, name: &str, ttl: Duration) -> Result<Incarnation, Error> {
+        self.inner.start(name, ttl).await
+    }
+
+    async fn resume(&self, former: Incarnation, ttl: Duration) -> Result<Option<Incarnation>, Error> {
+        self.inner.resume(former, ttl).await
+    }
+
+    async fn renew(&self, own: Incarnation, ttl: Duration) -> Result<Renewal, Error> {
+        if self.silent.load(Ordering::SeqCst) {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+            return Err(Error::Unavailable("it is away".to_owned()));
+        }
+        self.inner.renew(own, ttl).await
+    }
+
+    async fn release(&self, own: Incarnation) -> Result<(), Error> {
+        self.inner.release(own).await
+    }
+
+    async fn end_expired(&self, own: Incarnation) -> Result<Vec<Incarnation>, Error> {
+        self.inner.end_expired(own).await
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        self.inner.ping().await
     }
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use troupe_actors::lease;
 use troupe_actors::pool::Member;
 use troupe_actors::served::Served;
 use troupe_actors::stage::Options;
@@ -113,7 +114,12 @@ pub(crate) const PAYLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The limits of a house: the usual ones, but nobody waits long.
 pub(crate) fn options() -> Options {
-    Options { attempt_backoff: Duration::from_millis(1), sweep_every: Duration::from_millis(200), ..Options::default() }
+    Options {
+        attempt_backoff: Duration::from_millis(1),
+        sweep_every: Duration::from_millis(200),
+        lease: lease::Options { look_every: Duration::from_millis(50), ..lease::Options::default() },
+        ..Options::default()
+    }
 }
 
 /// A spec that needs nothing from outside.
@@ -219,7 +225,7 @@ pub(crate) async fn open_ports(dir: &TempDir) -> Ports {
         let models = Models::new(Secrets::default(), Models::client(&options).unwrap(), options).unwrap();
         let (tools, mut options) = (Tools::default(), ports::Options::default());
         options.store.payload.bytes_max = PAYLOAD_BYTES_MAX;
-        let opened = Ports::open(dir.path(), "test", options, models, tools, Metrics::new());
+        let opened = Ports::open(dir.path(), options, models, tools, Metrics::new());
         match opened.await {
             Ok(ports) => return ports,
             Err(error) => {

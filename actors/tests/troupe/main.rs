@@ -7,6 +7,7 @@ mod effects;
 mod fallible;
 mod falling;
 mod house;
+mod leases;
 mod sharing;
 mod unlucky;
 mod working;

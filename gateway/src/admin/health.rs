@@ -84,10 +84,17 @@ async fn look(admin: &Admin) -> Value {
     report
 }
 
-/// A database that is away makes the node unhealthy: it accepts nothing and finishes nothing until it is back.
+/// A database that is away makes the node unhealthy: it accepts nothing and finishes nothing until it is back. Without
+/// its lease the node answers and begins nothing.
 async fn state(admin: &Admin) -> Value {
     let report = admin.ports().state();
     let mut state = answer(admin, admin.stores().nodes.ping(), |()| json!({"status": HEALTHY})).await;
+    let lease = admin.troupe().lease();
+    if lease.own().is_none() && state["status"] == HEALTHY {
+        state["status"] = json!(DEGRADED);
+    }
+    state["lease"] = json!(lease.word());
+    state["incarnation"] = json!(lease.incarnation());
     state["adapter"] = json!(report.adapter);
     state["place"] = json!(report.place);
     state["written"] = json!(report.written);

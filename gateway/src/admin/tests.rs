@@ -111,7 +111,7 @@ impl House {
         let of_models = ModelOptions::default();
         let models = Models::new(Secrets::default(), Models::client(&of_models).unwrap(), of_models).unwrap();
         let (options, tools, metrics) = (ports::Options::default(), Tools::default(), Metrics::new());
-        let ports = Ports::open(dir.path(), "test", options, models, tools, metrics).await.unwrap();
+        let ports = Ports::open(dir.path(), options, models, tools, metrics).await.unwrap();
         let spec = |text: &str| parse_agent("agent.yaml", text, &Agents::default()).unwrap();
         let specs = vec![spec(ECHO), spec(KEEPER)];
         let started = Troupe::start(Arc::new(ports), specs, stage::Options::default(), Vec::new()).await;

@@ -107,8 +107,8 @@ pub async fn run(args: UpArgs, printer: &mut Printer) -> Result<Exit, Error> {
     tokio::select! {
         () = stop.asked() => {}
         () = node.over() => {
+            let message = why_over(&node);
             node.drain().await;
-            let message = "a part of the node fell and did not come back; the log says which".to_owned();
             return Err(Error::Said { exit: Exit::Error, message });
         }
     }
@@ -163,6 +163,16 @@ fn configuration(error: &logs::Error) -> Problems {
     let text = error.to_string();
     let (origin, message) = text.split_once(": ").unwrap_or(("log", &text));
     Problems(vec![Problem::of(origin, message)])
+}
+
+/// Why a node is over that nobody has asked to stop.
+fn why_over(node: &Node) -> String {
+    if node.troupe.lease().is_superseded() {
+        return "another process has started under this node's name on the same database; \
+                give every process a name of its own (TROUPE_NODE_NAME)"
+            .to_owned();
+    }
+    "a part of the node fell and did not come back; the log says which".to_owned()
 }
 
 fn welcome(node: &Node, agents: usize) -> String {

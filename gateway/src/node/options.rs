@@ -2,7 +2,7 @@
 //!
 //! Called once when the node starts; what a setting may be was checked when it was read.
 
-use troupe_actors::stage;
+use troupe_actors::{lease, stage};
 use troupe_runtime::config::NodeConfig;
 use troupe_runtime::model::{self, ModelOptions};
 use troupe_runtime::retry::BackoffOptions;
@@ -114,6 +114,12 @@ pub(super) fn actors(config: &NodeConfig) -> stage::Options {
         sweep_every: of.sweep_every,
         orphans_max: of.orphans_max,
         call_timeout: of.call_timeout,
+        lease: lease::Options {
+            node: config.node.name.clone(),
+            ttl: config.lease.ttl,
+            renew_every: config.lease.renew_every,
+            look_every: config.lease.look_every,
+        },
     }
 }
 

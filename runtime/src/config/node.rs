@@ -32,7 +32,7 @@ use variables::{VARIABLES, Variable, flag_name};
 pub use example::node_example;
 pub use prices::Price;
 pub use sections::{
-    Admin, Agents, Bus, Cluster, Http, HttpGet, Identity, Log, Models, Postgres, Replies, Slack, Steps, Store,
+    Admin, Agents, Bus, Cluster, Http, HttpGet, Identity, Lease, Log, Models, Postgres, Replies, Slack, Steps, Store,
     Supervision, Tools,
 };
 pub use sources::Sources;
@@ -71,6 +71,8 @@ section! {
         cluster: Cluster = Cluster::default(), Kind::Table(&Cluster::TABLE);
         /// How much work the node takes on.
         steps: Steps = Steps::default(), Kind::Table(&Steps::TABLE);
+        /// The node's lease, by which the nodes of one database know who is gone.
+        lease: Lease = Lease::default(), Kind::Table(&Lease::TABLE);
         /// The event bus.
         bus: Bus = Bus::default(), Kind::Table(&Bus::TABLE);
         /// The store and its one writer.
@@ -211,6 +213,7 @@ fn rules(root: &Node, problems: &mut Vec<Problem>) {
     }
     admin_is_guarded(root, problems);
     listeners_differ(root, problems);
+    leases_are_renewed(root, problems);
     answers_are_awaited(root, problems);
     for section in ["models", "supervision", "replies"] {
         let time = |key| find(root, &[section, key]).and_then(|node| Some((node, Duration::read(node)?)));
@@ -244,6 +247,17 @@ fn listeners_differ(root: &Node, problems: &mut Vec<Problem>) {
     let (http, admin) = (http.unwrap_or(defaults.0), admin.unwrap_or(defaults.1));
     if let Some(node) = admin_node.or(http_node).filter(|_| http == admin && http.port() != 0) {
         problems.push(node.at.problem(format!("http.addr and admin.addr are both {http}; give them two ports")));
+    }
+}
+
+/// A lease must survive a renewal that fails.
+fn leases_are_renewed(root: &Node, problems: &mut Vec<Problem>) {
+    let time = |key: &str| find(root, &["lease", key]).and_then(|node| Some((node, Duration::read(node)?)));
+    let (ttl, every) = (time("ttl"), time("renew_every"));
+    let defaults = Lease::default();
+    let Some((node, _)) = every.or(ttl) else { return };
+    if every.map_or(defaults.renew_every, |(_, time)| time) > ttl.map_or(defaults.ttl, |(_, time)| time) / 2 {
+        problems.push(node.at.problem("lease.renew_every: it must be at most half of lease.ttl".to_owned()));
     }
 }
 

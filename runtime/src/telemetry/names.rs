@@ -146,6 +146,12 @@ pub const STORE_BATCH: Metric =
 /// Rows in them.
 pub const STORE_ROWS: Metric =
     metric("troupe_store_rows", Kind::ReadCounter, "", "Rows that the committed transactions changed");
+/// Whether the node may begin anything.
+pub const LEASE_HELD: Metric =
+    metric("troupe_lease_held", Kind::Gauge, "", "1 while the node holds its lease, 0 while it begins nothing");
+/// How often it was not.
+pub const LEASE_LAPSES: Metric =
+    metric("troupe_lease_lapses", Kind::ReadCounter, "", "Times that the node did not hold its lease for a while");
 /// Events that wait, by queue.
 pub const BUS_DEPTH: Metric =
     metric("troupe_bus_depth", Kind::Gauge, "", "Events in a queue that nobody has settled yet");
@@ -172,7 +178,7 @@ pub const HTTP_REQUESTS: Metric =
     metric("troupe_http_requests", Kind::Counter, "", "HTTP requests, by route and status");
 
 /// Every metric there is.
-pub const ALL: [Metric; 22] = [
+pub const ALL: [Metric; 24] = [
     TASK_DURATION,
     TASK_SUCCESS,
     TASK_FAILURE,
@@ -188,6 +194,8 @@ pub const ALL: [Metric; 22] = [
     STORE_BATCH_OPERATIONS,
     STORE_BATCH,
     STORE_ROWS,
+    LEASE_HELD,
+    LEASE_LAPSES,
     BUS_DEPTH,
     DEAD_LETTERS,
     UNROUTABLE,

@@ -160,12 +160,24 @@ section! {
         attempt_backoff: Duration = Duration::from_millis(500), TIME;
         /// Ends of steps that the relay tells in one go.
         relay_batch: usize = 256, count(10_000);
-        /// How often relay and recovery look by themselves, without a hint.
+        /// How often the relay looks by itself, without a hint, and the recovery for steps that this node has lost.
         sweep_every: Duration = Duration::from_secs(5), TIME;
         /// Orphaned steps that are claimed in one go.
         orphans_max: usize = 256, count(10_000);
         /// How long an actor may take to answer a question.
         call_timeout: Duration = SECOND, TIME;
+    }
+}
+
+section! {
+    /// The node's lease, by which the nodes of one database know who is gone.
+    pub struct Lease {
+        /// How long a node that says nothing counts as there; then others take its steps over.
+        ttl: Duration = Duration::from_secs(10), TIME;
+        /// How often it is renewed; at most half of ttl.
+        renew_every: Duration = Duration::from_secs(3), TIME;
+        /// How often a node looks for others that are gone, and for what they have left.
+        look_every: Duration = SECOND, TIME;
     }
 }
 

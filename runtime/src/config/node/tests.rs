@@ -243,6 +243,21 @@ fn a_host_name_becomes_a_node_name() {
 }
 
 #[test]
+fn a_lease_must_survive_a_renewal_that_fails() {
+    let of = |text: &str| {
+        let sources = Sources { file: Some(("node.yaml".into(), text.into())), ..Sources::default() };
+        NodeConfig::load(&sources, &Secrets::default())
+    };
+    for good in ["lease: {ttl: 6s}", "lease: {renew_every: 5s}", "lease: {ttl: 2s, renew_every: 1s}"] {
+        assert!(of(good).is_ok(), "{good}");
+    }
+    for bad in ["lease: {ttl: 5s}", "lease: {renew_every: 5001ms}", "lease: {ttl: 1s, renew_every: 600ms}"] {
+        let problems = of(bad).unwrap_err().to_string();
+        assert!(problems.contains("lease.renew_every: it must be at most half of lease.ttl"), "{bad}: {problems}");
+    }
+}
+
+#[test]
 fn the_example_file_is_whole_and_shows_the_defaults() {
     let rendered = node_example();
     if std::env::var_os("TROUPE_TEST_UPDATE").is_some() {
