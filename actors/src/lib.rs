@@ -12,13 +12,15 @@
 //! │  ├─ collaborative
 //! │  └─ continuous
 //! ├─ relay                   outbox → bus
-//! └─ doors                   what the gateway brings
+//! ├─ doors                   what the gateway brings
+//! └─ cleaner                 deletes what was kept for long enough
 //! ```
 //!
 //! Calls go down (messages to children), facts go out (rows, then events), failures go up (supervision events). Every
 //! in-memory message is a hint: losing all of them loses nothing, for the store is asked again.
 
 pub mod agent;
+pub mod cleaner;
 pub mod inbox;
 pub mod lease;
 pub mod orchestrator;

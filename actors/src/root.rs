@@ -1,8 +1,8 @@
 //! The root: the top of a node's supervision tree.
 //!
 //! Started by [`Troupe::start`](crate::troupe::Troupe::start), messaged by its handle. Rest for one: the node's lease,
-//! orchestrator, relay, then what the gateway brings (its doors), each standing on those before it. When it dies the node
-//! is over: the process that started it sees its end and exits.
+//! orchestrator, relay, then what the gateway brings (its doors), each standing on those before it; last the cleaner, on
+//! which nobody stands. When it dies the node is over: the process that started it sees its end and exits.
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use ractor_cluster_derive::RactorMessage;
@@ -10,6 +10,7 @@ use troupe_runtime::supervision::{
     ChildEvent, ChildSpec, ChildTimer, Children, ChildrenOptions, Entry, Strategy, Tree,
 };
 
+use crate::cleaner::CLEANER;
 use crate::lease::LEASE;
 use crate::orchestrator::OrchestratorMessage;
 
@@ -93,10 +94,16 @@ impl Actor for Root {
     }
 }
 
-/// A part without which the node cannot be: there is nobody above to hand the failure to, so the node ends.
+/// The fall of a part. Without most of them the node cannot be: there is nobody above to hand the failure to, so it ends.
 fn escalate(myself: &ActorRef<RootMessage>, events: &[ChildEvent]) {
     for event in events {
         match event {
+            ChildEvent::Unavailable { id, reason } if id == CLEANER => {
+                tracing::error!(
+                    reason,
+                    "the cleaner does not come back for now; nothing old is deleted, all else goes on"
+                );
+            }
             ChildEvent::Unavailable { id, reason } => {
                 tracing::error!(part = id, reason, "a part of the node does not come back; the node ends");
                 myself.stop(Some(format!("{id}: {reason}")));

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use troupe_runtime::domain::ids::TaskId;
 use troupe_runtime::ports::Ports;
 
+use crate::cleaner;
 use crate::lease::{self, Hold};
 use crate::relay::hint::RelayHint;
 use crate::work::InHand;
@@ -43,6 +44,8 @@ pub struct Options {
     pub call_timeout: Duration,
     /// The node's lease.
     pub lease: lease::Options,
+    /// What is deleted, and when.
+    pub cleaner: cleaner::Options,
 }
 
 impl Default for Options {
@@ -61,6 +64,7 @@ impl Default for Options {
             orphans_max: 256,
             call_timeout: Duration::from_secs(1),
             lease: lease::Options::default(),
+            cleaner: cleaner::Options::default(),
         }
     }
 }

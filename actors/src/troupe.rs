@@ -26,6 +26,7 @@ use troupe_runtime::supervision::{ChildSpec, Shutdown, Tree};
 use troupe_runtime::telemetry::metrics::Reading;
 use troupe_runtime::telemetry::{Metrics, names};
 
+use crate::cleaner::Cleaner;
 use crate::lease::{Hold, Lease};
 use crate::orchestrator::{Orchestrator, OrchestratorMessage, Roster};
 use crate::pool::Member;
@@ -99,7 +100,8 @@ pub struct Troupe {
 }
 
 impl Troupe {
-    /// Prepares the agents, declares their queues, begins a new life of the node and starts the tree; `doors` are started last and stopped first.
+    /// Prepares the agents, declares their queues, begins a new life of the node and starts the tree; `doors` are started after
+    /// all that they need, and stopped before it.
     ///
     /// An agent that cannot be served is in the registry as unavailable and stops nobody else. The handle of the root's
     /// tokio task ends when the node is over.
@@ -160,6 +162,7 @@ impl Troupe {
                 .shutdown(Shutdown::Drain(Duration::from_secs(2))),
         ];
         children.extend(doors);
+        children.push(Cleaner::child(&stage));
         let (root, over) = Actor::spawn(None, Root { tree: tree.clone() }, children)
             .await
             .map_err(|error| Error::Unavailable(error.to_string()))?;

@@ -1,6 +1,6 @@
 //! A store that fails where a test wants it to; everything else is the real one's.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use troupe_runtime::domain::journal::Entry;
 use troupe_runtime::domain::step::Incarnation;
 use troupe_runtime::ports::Ports;
 use troupe_runtime::store::{
-    Acceptance, Accepted, Append, Damage, Error, Journal, Nodes, Renewal, Task, TaskFilter, Tasks,
+    Acceptance, Accepted, Append, Cleaned, Damage, Error, Journal, Nodes, Renewal, Retention, Task, TaskFilter, Tasks,
 };
 
 /// A journal whose rows cannot be read while it is told so, and whose next append may be slow, or written without anybody
@@ -168,5 +168,62 @@ impl Nodes for FallibleNodes {
 
     async fn ping(&self) -> Result<(), Error> {
         self.inner.ping().await
+    }
+}
+
+/// A retention that refuses, panics or never answers while it is told so.
+pub(crate) struct FallibleRetention {
+    inner: Arc<dyn Retention>,
+    pub(crate) is_away: AtomicBool,
+    pub(crate) panics: AtomicBool,
+    pub(crate) hangs: AtomicBool,
+    /// How often somebody asked.
+    pub(crate) asked: AtomicU32,
+    /// Steps whose entries went, and tasks.
+    pub(crate) gone: AtomicU64,
+}
+
+impl FallibleRetention {
+    pub(crate) fn before(ports: &mut Ports) -> Arc<Self> {
+        let retention = Arc::new(Self {
+            inner: ports.stores.retention.clone(),
+            is_away: AtomicBool::new(false),
+            panics: AtomicBool::new(false),
+            hangs: AtomicBool::new(false),
+            asked: AtomicU32::new(0),
+            gone: AtomicU64::new(0),
+        });
+        ports.stores.retention = retention.clone();
+        retention
+    }
+
+    pub(crate) fn asked(&self) -> u32 {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    async fn look(&self) -> Result<(), Error> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        assert!(!self.panics.load(Ordering::SeqCst), "as told");
+        if self.hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        if self.is_away.load(Ordering::SeqCst) { Err(Error::Unavailable("it is away".to_owned())) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl Retention for FallibleRetention {
+    async fn clean_journals(&self, keep: Duration, limit: usize) -> Result<Cleaned, Error> {
+        self.look().await?;
+        let cleaned = self.inner.clean_journals(keep, limit).await?;
+        self.gone.fetch_add(cleaned.things, Ordering::SeqCst);
+        Ok(cleaned)
+    }
+
+    async fn clean_tasks(&self, keep: Duration, limit: usize) -> Result<Cleaned, Error> {
+        self.look().await?;
+        let cleaned = self.inner.clean_tasks(keep, limit).await?;
+        self.gone.fetch_add(cleaned.things, Ordering::SeqCst);
+        Ok(cleaned)
     }
 }

@@ -139,6 +139,7 @@ async fn killing_any_actor_loses_no_work() {
         "root/orchestrator/autonomous/unshaken/inbox",
         "root/orchestrator/recovery",
         "root/relay",
+        "root/cleaner",
     ] {
         let puppet = Puppet::held(|messages| says(messages[0].text()));
         let house = House::open(vec![(spec("unshaken"), puppet.clone())]).await;

@@ -2,7 +2,7 @@
 //!
 //! Called once when the node starts; what a setting may be was checked when it was read.
 
-use troupe_actors::{lease, stage};
+use troupe_actors::{cleaner, lease, stage};
 use troupe_runtime::config::NodeConfig;
 use troupe_runtime::model::{self, ModelOptions};
 use troupe_runtime::retry::BackoffOptions;
@@ -119,6 +119,13 @@ pub(super) fn actors(config: &NodeConfig) -> stage::Options {
             ttl: config.lease.ttl,
             renew_every: config.lease.renew_every,
             look_every: config.lease.look_every,
+        },
+        cleaner: cleaner::Options {
+            keep: config.journal.keep,
+            keep_results: config.journal.keep_results,
+            every: config.journal.clean_every,
+            batch: config.journal.clean_batch,
+            pause: config.journal.clean_pause,
         },
     }
 }

@@ -32,8 +32,8 @@ use variables::{VARIABLES, Variable, flag_name};
 pub use example::node_example;
 pub use prices::Price;
 pub use sections::{
-    Admin, Agents, Bus, Cluster, Http, HttpGet, Identity, Lease, Log, Models, Postgres, Replies, Slack, Steps, Store,
-    Supervision, Tools,
+    Admin, Agents, Bus, Cluster, Http, HttpGet, Identity, Journal, Lease, Log, Models, Postgres, Replies, Slack, Steps,
+    Store, Supervision, Tools,
 };
 pub use sources::Sources;
 
@@ -73,6 +73,8 @@ section! {
         steps: Steps = Steps::default(), Kind::Table(&Steps::TABLE);
         /// The node's lease, by which the nodes of one database know who is gone.
         lease: Lease = Lease::default(), Kind::Table(&Lease::TABLE);
+        /// How long what was done is kept; what is open stays whatever its age.
+        journal: Journal = Journal::default(), Kind::Table(&Journal::TABLE);
         /// The event bus.
         bus: Bus = Bus::default(), Kind::Table(&Bus::TABLE);
         /// The store and its one writer.
@@ -215,6 +217,7 @@ fn rules(root: &Node, problems: &mut Vec<Problem>) {
     listeners_differ(root, problems);
     leases_are_renewed(root, problems);
     answers_are_awaited(root, problems);
+    journals_go_first(root, problems);
     for section in ["models", "supervision", "replies"] {
         let time = |key| find(root, &[section, key]).and_then(|node| Some((node, Duration::read(node)?)));
         if let (Some((base, base_time)), Some((_, max_time))) = (time("backoff_base"), time("backoff_max"))
@@ -271,6 +274,17 @@ fn answers_are_awaited(root: &Node, problems: &mut Vec<Problem>) {
     if answer.map_or(defaults.answer_timeout, |(_, time)| time) <= limit {
         let message = "postgres.answer_timeout: it must be longer than postgres.statement_timeout".to_owned();
         problems.push(node.at.problem(message));
+    }
+}
+
+/// A journal without its task would be nobody's.
+fn journals_go_first(root: &Node, problems: &mut Vec<Problem>) {
+    let time = |key: &str| find(root, &["journal", key]).and_then(|node| Some((node, Duration::read(node)?)));
+    let (keep, results) = (time("keep"), time("keep_results"));
+    let defaults = Journal::default();
+    let Some((node, _)) = results.or(keep) else { return };
+    if results.map_or(defaults.keep_results, |(_, time)| time) < keep.map_or(defaults.keep, |(_, time)| time) {
+        problems.push(node.at.problem("journal.keep_results: it must not be shorter than journal.keep".to_owned()));
     }
 }
 

@@ -62,6 +62,8 @@ pub const QUEUE: &str = "queue";
 pub const ANSWER: &str = "answer";
 /// Which listener: `admin` or `public`.
 pub const LISTENER: &str = "listener";
+/// Which part of what was kept: `journals` or `tasks`.
+pub const PART: &str = "part";
 /// The route as it is declared, never the path as it came: paths have no end.
 pub const ROUTE: &str = "route";
 /// The HTTP method.
@@ -152,6 +154,12 @@ pub const LEASE_HELD: Metric =
 /// How often it was not.
 pub const LEASE_LAPSES: Metric =
     metric("troupe_lease_lapses", Kind::ReadCounter, "", "Times that the node did not hold its lease for a while");
+/// What the cleaner has deleted.
+pub const CLEANED_ROWS: Metric =
+    metric("troupe_cleaned_rows", Kind::ReadCounter, "", "Rows deleted because they were kept for long enough");
+/// When it was last done; nothing before the first time.
+pub const CLEANED_AT: Metric =
+    metric("troupe_cleaned_timestamp", Kind::Gauge, "s", "When everything old was last deleted, in seconds since 1970");
 /// Events that wait, by queue.
 pub const BUS_DEPTH: Metric =
     metric("troupe_bus_depth", Kind::Gauge, "", "Events in a queue that nobody has settled yet");
@@ -178,7 +186,7 @@ pub const HTTP_REQUESTS: Metric =
     metric("troupe_http_requests", Kind::Counter, "", "HTTP requests, by route and status");
 
 /// Every metric there is.
-pub const ALL: [Metric; 24] = [
+pub const ALL: [Metric; 26] = [
     TASK_DURATION,
     TASK_SUCCESS,
     TASK_FAILURE,
@@ -196,6 +204,8 @@ pub const ALL: [Metric; 24] = [
     STORE_ROWS,
     LEASE_HELD,
     LEASE_LAPSES,
+    CLEANED_ROWS,
+    CLEANED_AT,
     BUS_DEPTH,
     DEAD_LETTERS,
     UNROUTABLE,

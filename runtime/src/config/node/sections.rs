@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::secret::SecretString;
+use crate::store::retention::KEEP_MIN;
 
 use super::formats;
 use super::prices::{self, Price};
@@ -17,6 +18,7 @@ use crate::config::table::{Kind, SOME_TEXT};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
+const CENTURY: Duration = Duration::from_hours(24 * 36_500);
 const MIB: usize = 1024 * 1024;
 
 /// A count from 1 up.
@@ -178,6 +180,25 @@ section! {
         renew_every: Duration = Duration::from_secs(3), TIME;
         /// How often a node looks for others that are gone, and for what they have left.
         look_every: Duration = SECOND, TIME;
+    }
+}
+
+/// How long something is kept: an event may be delivered again for [`KEEP_MIN`], and its task's row is what tells.
+const KEEP: Kind = Kind::Duration(KEEP_MIN, CENTURY);
+
+section! {
+    /// How long what was done is kept; what is open stays whatever its age.
+    pub struct Journal {
+        /// How long the entries of a step are kept after its end.
+        keep: Duration = DAY.saturating_mul(30), KEEP;
+        /// How long everything else of a task is kept: what was asked, how it ended, what it used. Not shorter than keep.
+        keep_results: Duration = DAY.saturating_mul(90), KEEP;
+        /// How often what is older is deleted.
+        clean_every: Duration = Duration::from_hours(1), Kind::Duration(SECOND, DAY);
+        /// Steps or tasks that are deleted in one transaction.
+        clean_batch: usize = 250, count(10_000);
+        /// Wait between two such transactions, for everybody else's writes.
+        clean_pause: Duration = Duration::from_millis(100), TIME;
     }
 }
 

@@ -258,6 +258,24 @@ fn a_lease_must_survive_a_renewal_that_fails() {
 }
 
 #[test]
+fn nothing_is_kept_for_less_than_an_event_may_come_again_nor_a_journal_for_longer_than_its_task() {
+    let told = problems(&file("journal:\n  keep: 71h\n  keep_results: 36501d\n"));
+    assert_eq!(
+        told,
+        [
+            "node.yaml:2:9: keep: expected a duration such as 500ms, 60s or 5m, found \"71h\"; write 3d to 36500d",
+            "node.yaml:3:17: keep_results: expected a duration such as 500ms, 60s or 5m, found \"36501d\"; write 3d to 36500d",
+        ]
+    );
+    let short = "journal.keep_results: it must not be shorter than journal.keep";
+    assert_eq!(problems(&file("journal: {keep: 91d}\n")), [format!("node.yaml:1:17: {short}")]);
+    assert_eq!(problems(&file("journal: {keep: 5d, keep_results: 4d}\n")), [format!("node.yaml:1:35: {short}")]);
+    assert!(problems(&file("journal: {clean_batch: 0}\n"))[0].starts_with("node.yaml:1:24: clean_batch: "));
+    let kept = load(&file("journal: {keep: 72h, keep_results: 72h}\n")).unwrap().journal;
+    assert_eq!((kept.keep, kept.keep_results), (Duration::from_hours(72), Duration::from_hours(72)));
+}
+
+#[test]
 fn the_example_file_is_whole_and_shows_the_defaults() {
     let rendered = node_example();
     if std::env::var_os("TROUPE_TEST_UPDATE").is_some() {
