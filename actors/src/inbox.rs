@@ -208,6 +208,7 @@ impl Inbox {
             tenure: Tenure::of(claim),
             run: claim.task.run(0),
             step_no: 0,
+            copied: 0,
             input: event.input(),
             trace: event.traceparent.clone(),
             accepted_at: self.parts.stage.ports.clock.now(),

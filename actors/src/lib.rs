@@ -21,6 +21,7 @@
 
 pub mod agent;
 pub mod cleaner;
+pub mod fork;
 pub mod inbox;
 pub mod lease;
 pub mod orchestrator;

@@ -6,7 +6,7 @@
 //! | at every look (`lease.look_every`) | |
 //! |---|---|
 //! | nodes whose lease has run out | are ended, once this node itself has been here for a while |
-//! | steps of nobody who lives | are claimed: of the ended, of those that have left, of this node's own former lives |
+//! | steps of nobody who lives | are claimed: of the ended, of those that have left, of this node's own former lives; and forks, which nobody has begun |
 //! | ends that nobody who lives would tell | are told here |
 //!
 //! Every `sweep_every` it also looks for what this life has lost (an actor died between the accepting commit and the
@@ -29,7 +29,7 @@ use troupe_runtime::domain::agent::ExecutionMode;
 use troupe_runtime::domain::ids::StepId;
 use troupe_runtime::domain::step::Incarnation;
 use troupe_runtime::fault::Faulty as _;
-use troupe_runtime::store::{self, Orphan};
+use troupe_runtime::store::{self, NOBODY, Orphan};
 use troupe_runtime::supervision::ChildContext;
 
 use crate::pool::message::PoolMessage;
@@ -194,6 +194,12 @@ impl Recovery {
     ) -> Result<Option<Work>, store::Error> {
         let stores = &self.stage.ports.stores;
         let (step, seen) = (orphan.step.id, orphan.step.epoch);
+        let slot = self.stage.slots.clone().try_acquire_owned().ok();
+        // What nobody has begun (a fork) waits for a free place. The others are taken up beyond the slots: they were
+        // accepted in a former life, and leaving them would be leaving them for ever.
+        if slot.is_none() && orphan.step.owner == NOBODY {
+            return Ok(None);
+        }
         let Some(event) = stores.tasks.event(orphan.task).await? else { return Ok(None) };
         let Some(claim) = stores.steps.claim(step, seen, own).await? else { return Ok(None) };
         Ok(Some(Work {
@@ -201,14 +207,14 @@ impl Recovery {
             tenure: Tenure::of(claim),
             run: orphan.step.run,
             step_no: orphan.step.step_no,
+            copied: orphan.step.copied,
             input: event.input(),
             trace: event.traceparent.clone(),
             accepted_at: event.time,
             served,
             // As seen before this claim; one more by now.
             claims: orphan.step.claims + 1,
-            // Taken up beyond the slots: it was accepted in a former life, and leaving it would be leaving it for ever.
-            slots: self.stage.slots.clone().try_acquire_owned().into_iter().collect(),
+            slots: slot.into_iter().collect(),
         }))
     }
 

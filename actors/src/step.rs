@@ -175,7 +175,7 @@ impl StepActor {
     }
 
     fn brief(&self) -> Brief {
-        let Work { served, run, step_no, input, .. } = &*self.work;
+        let Work { served, run, step_no, copied, input, .. } = &*self.work;
         Brief {
             run: *run,
             step_no: *step_no,
@@ -184,7 +184,7 @@ impl StepActor {
             retries: served.spec.retries,
             tools: served.terms.clone(),
             spec_digest: served.digest.to_string(),
-            copied: 0,
+            copied: *copied,
         }
     }
 
@@ -254,7 +254,8 @@ impl StepActor {
     async fn abandon(&self, entries: &[Entry], message: String) -> Result<Ending, Stopped> {
         let (seq, attempt) = entries.last().map_or((0, 1), |entry| (entry.seq + 1, entry.attempt));
         let failure = Failure { reason: Reason::Blocked, message, retryable: false };
-        self.fail(seq, attempt, failure, usage_of(entries)).await
+        let own = entries.get(self.work.copied as usize..).unwrap_or_default();
+        self.fail(seq, attempt, failure, usage_of(own)).await
     }
 
     /// Ends a step whose journal cannot be read: tried again, it would be so again.

@@ -258,6 +258,12 @@ impl Troupe {
         &self.stage.lease
     }
 
+    /// Whether an agent of this name is configured here.
+    #[must_use]
+    pub fn serves(&self, agent: &AgentName) -> bool {
+        self.names.contains(agent.as_str())
+    }
+
     /// Steps that this node works on.
     #[must_use]
     pub fn in_hand(&self) -> usize {

@@ -27,6 +27,8 @@ pub struct Work {
     pub run: RunId,
     /// The step's number in the run.
     pub step_no: u32,
+    /// Entries at the head of its journal that a fork took over.
+    pub copied: u32,
     /// What was asked.
     pub input: String,
     /// The trace that it belongs to.

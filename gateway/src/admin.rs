@@ -14,6 +14,7 @@ mod agents;
 mod cursor;
 mod dead_letters;
 mod events;
+mod forks;
 mod guard;
 mod health;
 mod identity;

@@ -194,6 +194,12 @@ impl Client {
         self.post(&["v1", "runs", &format!("{id}:replay")]).await
     }
 
+    /// Makes a fork of a run: `from_step` or `from_entry`, and `set`.
+    pub async fn fork_run(&self, id: &str, body: &Value, key: &str) -> Result<Value, Error> {
+        let request = self.request(Method::POST, &["v1", "runs", &format!("{id}:fork")], &[]).json(body);
+        self.answer(request.header("idempotency-key", key), Duration::ZERO).await
+    }
+
     /// The journal of a run.
     pub async fn journal(&self, run: &str) -> Result<Value, Error> {
         self.get(&["v1", "runs", run, "journal"], &[]).await

@@ -23,7 +23,7 @@ mod setting;
 mod table;
 mod yaml;
 
-pub use agent::{Loaded, agent_schema, load_agents, missing_secrets, parse_agent, secret_names};
+pub use agent::{Loaded, agent_schema, changed, load_agents, missing_secrets, parse_agent, secret_names};
 pub use nearest::nearest;
 pub use node::{
     Admin, Agents, Bus, Cluster, Http, HttpGet, Identity, Journal, Lease, Log, Models, NodeConfig, Postgres, Price,

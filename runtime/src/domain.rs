@@ -11,6 +11,7 @@ pub mod chat;
 pub mod clarification;
 pub mod conversation;
 pub mod event;
+pub mod fork;
 pub mod ids;
 pub mod journal;
 pub mod name;

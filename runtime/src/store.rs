@@ -9,10 +9,12 @@
 pub mod cache;
 pub mod conformance;
 mod damage;
+mod fork;
 mod nodes;
 pub mod payload;
 pub mod postgres;
 mod record;
+mod replies;
 mod reported;
 pub mod results;
 pub mod retention;
@@ -25,11 +27,14 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 pub use self::damage::Damage;
+pub use self::fork::{Fork, NOBODY};
 pub use self::nodes::{Nodes, Renewal};
+pub use self::replies::{Replies, ReplyOutcome, ReplyRow, ReplyState};
 pub use self::retention::{Cleaned, Retention};
 use crate::domain::agent::{AgentName, AgentSpec, ExecutionMode};
 use crate::domain::chat::Usage;
 use crate::domain::event::{Event, Priority, TraceParent};
+use crate::domain::fork::ForkedFrom;
 use crate::domain::ids::{RunId, StepId, TaskId};
 use crate::domain::journal::Entry;
 use crate::domain::outcome::Outcome;
@@ -87,6 +92,10 @@ pub trait Tasks: Send + Sync {
     /// Accepts an event for an agent: task, run and first step, claimed by `owner` with epoch 1 and attempt 1, in one
     /// transaction. The same event for the same agent a second time changes nothing.
     async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, Error>;
+
+    /// Makes a fork: task, run, first step and the entries that it takes over, in one transaction. The step is [`NOBODY`]'s.
+    /// The same event for the same agent a second time changes nothing.
+    async fn fork(&self, fork: Fork) -> Result<TaskId, Error>;
 
     /// One task with its steps.
     async fn task(&self, id: TaskId) -> Result<Option<Task>, Error>;
@@ -183,8 +192,10 @@ pub struct Task {
     pub ended_at: Option<DateTime<Utc>>,
     /// How it ended.
     pub outcome: Option<Outcome>,
-    /// What all its model calls used, the journaled ones of an open step included.
+    /// What all its model calls used, the journaled ones of an open step included, those that a fork took over not.
     pub usage: Usage,
+    /// Of what it is a fork, when it is one.
+    pub forked_from: Option<ForkedFrom>,
     /// Its steps, first run first.
     pub steps: Vec<Step>,
 }
@@ -210,6 +221,8 @@ pub struct Step {
     pub attempts: u32,
     /// Claims since its journal last grew.
     pub claims: u32,
+    /// Entries at the head of its journal that a fork took over.
+    pub copied: u32,
 }
 
 /// Who works on what.
@@ -272,6 +285,9 @@ pub trait Journal: Send + Sync {
 
     /// All entries of a step in order, its result included.
     async fn entries(&self, step: StepId) -> Result<Vec<Entry>, Error>;
+
+    /// Those before a place: what can be read of a journal with a damaged entry there.
+    async fn entries_before(&self, step: StepId, seq: u32) -> Result<Vec<Entry>, Error>;
 }
 
 /// One entry to append.
@@ -326,67 +342,6 @@ pub struct Told {
     pub at: DateTime<Utc>,
     /// When the task was accepted.
     pub accepted_at: DateTime<Utc>,
-}
-
-/// Answers on their way back to where the question came from.
-#[async_trait]
-pub trait Replies: Send + Sync {
-    /// Marks the reply of a task as being sent, before the call; answers how it stood.
-    async fn begin(&self, task: TaskId) -> Result<ReplyState, Error>;
-
-    /// The call came back without a doubt: sent (with Slack's `ts` where there is one), or not sent for this reason.
-    async fn settle(&self, task: TaskId, outcome: ReplyOutcome) -> Result<(), Error>;
-
-    /// How a reply stands.
-    async fn reply(&self, task: TaskId) -> Result<Option<ReplyRow>, Error>;
-}
-
-/// How a reply stood before this try.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReplyState {
-    /// Nothing was sent, for certain.
-    Clear,
-    /// An earlier try ended without an answer: it may have been sent. Counted in the row.
-    Doubtful,
-    /// It was sent: do not send again.
-    Sent,
-    /// It was given up.
-    GivenUp,
-}
-
-/// What came of a try.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReplyOutcome {
-    /// It is there.
-    Sent {
-        /// Slack's id of the message.
-        ts: Option<String>,
-    },
-    /// It is certainly not there; another try may follow.
-    NotSent {
-        /// Why.
-        error: String,
-    },
-    /// No try will follow.
-    GivenUp {
-        /// Why.
-        error: String,
-    },
-}
-
-/// A reply as it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ReplyRow {
-    /// `sending`, `pending`, `sent` or `given_up`.
-    pub status: String,
-    /// Tries begun.
-    pub attempts: u32,
-    /// Tries begun while it was not known whether the one before had arrived.
-    pub doubtful: u32,
-    /// Slack's id of the message.
-    pub ts: Option<String>,
-    /// What went wrong last.
-    pub last_error: Option<String>,
 }
 
 /// Pinned specs.

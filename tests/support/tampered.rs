@@ -19,7 +19,7 @@ use troupe_runtime::domain::ids::{StepId, TaskId};
 use troupe_runtime::domain::journal::Entry;
 use troupe_runtime::domain::step::{Epoch, Incarnation};
 use troupe_runtime::store::{
-    Acceptance, Accepted, Append, Claim, Completion, Error, Journal, Memory, Nodes, Orphan, Outbox, Remembered,
+    Acceptance, Accepted, Append, Claim, Completion, Error, Fork, Journal, Memory, Nodes, Orphan, Outbox, Remembered,
     Renewal, Replies, ReplyOutcome, ReplyRow, ReplyState, SessionFilter, SessionRow, Steps, Stores, Task, TaskFilter,
     Tasks, Told,
 };
@@ -137,6 +137,10 @@ impl Tasks for Tampered {
         self.hand.accept(&self.stores, acceptance).await
     }
 
+    async fn fork(&self, fork: Fork) -> Result<TaskId, Error> {
+        self.stores.tasks.fork(fork).await
+    }
+
     async fn task(&self, id: TaskId) -> Result<Option<Task>, Error> {
         self.stores.tasks.task(id).await
     }
@@ -181,6 +185,10 @@ impl Journal for Tampered {
 
     async fn entries(&self, step: StepId) -> Result<Vec<Entry>, Error> {
         self.stores.journal.entries(step).await
+    }
+
+    async fn entries_before(&self, step: StepId, seq: u32) -> Result<Vec<Entry>, Error> {
+        self.stores.journal.entries_before(step, seq).await
     }
 }
 

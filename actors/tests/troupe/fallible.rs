@@ -12,7 +12,8 @@ use troupe_runtime::domain::journal::Entry;
 use troupe_runtime::domain::step::Incarnation;
 use troupe_runtime::ports::Ports;
 use troupe_runtime::store::{
-    Acceptance, Accepted, Append, Cleaned, Damage, Error, Journal, Nodes, Renewal, Retention, Task, TaskFilter, Tasks,
+    Acceptance, Accepted, Append, Cleaned, Damage, Error, Fork, Journal, Nodes, Renewal, Retention, Task, TaskFilter,
+    Tasks,
 };
 
 /// A journal whose rows cannot be read while it is told so, and whose next append may be slow, or written without anybody
@@ -78,6 +79,10 @@ impl Journal for FallibleJournal {
         }
         self.inner.entries(step).await
     }
+
+    async fn entries_before(&self, step: StepId, seq: u32) -> Result<Vec<Entry>, Error> {
+        self.inner.entries_before(step, seq).await
+    }
 }
 
 /// Tasks of which one cannot be read.
@@ -100,6 +105,10 @@ impl FallibleTasks {
 impl Tasks for FallibleTasks {
     async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, Error> {
         self.inner.accept(acceptance).await
+    }
+
+    async fn fork(&self, fork: Fork) -> Result<TaskId, Error> {
+        self.inner.fork(fork).await
     }
 
     async fn task(&self, id: TaskId) -> Result<Option<Task>, Error> {

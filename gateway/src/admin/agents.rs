@@ -129,7 +129,7 @@ fn checked(asked: Asked, bytes_max: usize) -> Result<Asked, Problem> {
     Ok(asked)
 }
 
-fn idempotency_key(headers: &HeaderMap, bytes_max: usize) -> Result<Option<String>, Problem> {
+pub(super) fn idempotency_key(headers: &HeaderMap, bytes_max: usize) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
     match value.to_str() {
         Ok(key) if !key.trim().is_empty() && key.len() <= bytes_max => Ok(Some(key.trim().to_owned())),

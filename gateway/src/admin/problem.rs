@@ -10,7 +10,8 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
-use troupe_actors::troupe;
+use troupe_actors::{fork, troupe};
+use troupe_runtime::domain::fork::Unforkable;
 use troupe_runtime::fault::{Fault, Faulty};
 use troupe_runtime::{bus, store};
 
@@ -145,6 +146,24 @@ impl From<troupe::Error> for Problem {
             troupe::Error::Bus(error) => error.into(),
             troupe::Error::Store(error) => error.into(),
             troupe::Error::Unavailable(_) => Self::of(&error),
+        }
+    }
+}
+
+impl From<fork::Error> for Problem {
+    fn from(error: fork::Error) -> Self {
+        let text = error.to_string();
+        match error {
+            fork::Error::Place(Unforkable::Cleaned | Unforkable::Unfit(_))
+            | fork::Error::Gone(_)
+            | fork::Error::KeyReused(_) => Self::new(Class::Conflict, text),
+            // Another place would do, so it is the caller's to mend.
+            fork::Error::Damaged(damage) => match damage.entry {
+                Some(number) => Self::new(Class::Conflict, text).with(ENTRY, number),
+                None => Self::new(Class::Conflict, text),
+            },
+            fork::Error::Place(_) | fork::Error::Settings(_) | fork::Error::Unservable(_) => Self::invalid(text),
+            fork::Error::Store(error) => error.into(),
         }
     }
 }

@@ -1,11 +1,12 @@
-//! `/v1/runs/{id}`: how a run stands, what it decided and observed, and whether that fits.
+//! `/v1/runs/{id}`: how a run stands, what it decided and observed, and whether that fits. Forks are [`super::forks`]'.
 //!
 //! Read from the journal itself, entry by entry, so what people see cannot differ from what recovery does. The journal is
 //! answered as a recording ([`crate::recording`]): a file of it can be replayed without a node. A damaged entry is a
 //! finding of the replay, and a 500 that names it (`entry`) everywhere else.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value, json};
 use troupe_actors::served;
 use troupe_runtime::domain::journal::Entry;
@@ -18,7 +19,7 @@ use troupe_runtime::store::{self, Step};
 use super::identity::Found;
 use super::params::Segment;
 use super::problem::Problem;
-use super::{Admin, identity, masking, verb};
+use super::{Admin, forks, identity, masking, verb};
 use crate::recording::{FORMAT, Finding, Head, Report, sealed};
 
 /// `GET /v1/runs/{id}`; the id may be a run's, a step's or a task's.
@@ -33,6 +34,7 @@ pub(super) async fn show(State(admin): State<Admin>, Segment(id): Segment) -> Re
         "execution_mode": task.execution_mode,
         "status": status(&found),
         "number": steps.last().map(|step| step.run_no),
+        "forked_from": task.forked_from,
         "input": task.input,
         "spec_digest": task.spec_digest,
         "created_at": task.created_at,
@@ -62,11 +64,21 @@ pub(super) async fn journal(State(admin): State<Admin>, Segment(id): Segment) ->
     Ok(Json(masked(&admin, &head, entries.iter().map(numbered).collect())))
 }
 
-/// `POST /v1/runs/{id}:replay`
-pub(super) async fn act(State(admin): State<Admin>, Segment(segment): Segment) -> Result<Json<Value>, Problem> {
-    let (id, _replay) = verb::split(&segment, &["replay"])?;
-    let report = match identity::run(&admin, id).await {
-        Ok(found) => replayed(&admin, found).await?,
+/// `POST /v1/runs/{id}:replay` and `:fork`
+pub(super) async fn act(
+    State(admin): State<Admin>,
+    Segment(segment): Segment,
+    request: Request,
+) -> Result<Response, Problem> {
+    match verb::split(&segment, &["replay", "fork"])? {
+        (id, "fork") => forks::make(&admin, id, request).await,
+        (id, _replay) => Ok(replay(&admin, id).await?.into_response()),
+    }
+}
+
+async fn replay(admin: &Admin, id: &str) -> Result<Json<Value>, Problem> {
+    let report = match identity::run(admin, id).await {
+        Ok(found) => replayed(admin, found).await?,
         Err(problem) => match problem.entry() {
             Some(number) => Report::unreadable(Finding::entry(number, problem.detail())),
             None => return Err(problem),
@@ -106,17 +118,17 @@ async fn entries(admin: &Admin, found: &mut Found) -> Result<Result<Vec<Entry>, 
 async fn head(admin: &Admin, found: &Found) -> Result<Head, Problem> {
     let task = &found.task;
     let spec = admin.stores().specs.spec(&task.spec_digest).await?;
-    let step_no = found.steps().last().map(|step| step.step_no);
+    let step = found.steps().last();
     let tools = spec.as_ref().and_then(|spec| served::terms(admin.ports(), spec).ok());
-    let brief = spec.as_ref().zip(step_no).zip(tools).map(|((spec, step_no), tools)| Brief {
+    let brief = spec.as_ref().zip(step).zip(tools).map(|((spec, step), tools)| Brief {
         run: found.run,
-        step_no,
+        step_no: step.step_no,
         input: task.input.clone(),
         limits: spec.limits,
         retries: spec.retries,
         tools,
         spec_digest: task.spec_digest.clone(),
-        copied: 0,
+        copied: step.copied,
     });
     Ok(Head {
         format: FORMAT,

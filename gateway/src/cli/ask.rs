@@ -27,7 +27,7 @@ use crate::client::{self, Ask, Client};
 /// How long `--wait` waits when it is not told.
 pub const WAIT_DEFAULT: Duration = Duration::from_mins(10);
 /// [`WAIT_DEFAULT`] as it is typed.
-const WAIT_DEFAULT_TEXT: &str = "10m";
+pub(super) const WAIT_DEFAULT_TEXT: &str = "10m";
 
 /// Longest question, in bytes: the bus takes no larger event.
 const INPUT_BYTES_MAX: u64 = 1024 * 1024;
@@ -88,7 +88,7 @@ pub async fn run(args: AskArgs, client: &Client, printer: &mut Printer) -> Resul
         session: args.session,
         idempotency_key: new_event_id(),
     };
-    let accepted = submit(client, &args.agent, &ask, &options).await?;
+    let accepted = patiently(&options, || client.submit(&args.agent, &ask)).await?;
     let id = task_id(&accepted);
     let Some(limit) = args.wait else {
         printer.one(&accepted, &id, |_| id.clone())?;
@@ -113,11 +113,14 @@ fn question(text: String) -> Result<String, Error> {
     Ok(read.trim_end().to_owned())
 }
 
-/// Sends the task until the node has surely taken it; the key makes the repetition harmless.
-async fn submit(client: &Client, agent: &str, ask: &Ask, options: &AskOptions) -> Result<Value, Error> {
+/// Sends something until the node has surely taken it; a key makes the repetition harmless.
+pub(super) async fn patiently<F>(options: &AskOptions, send: impl Fn() -> F) -> Result<Value, Error>
+where
+    F: Future<Output = Result<Value, client::Error>>,
+{
     let mut tries = 1;
     loop {
-        match client.submit(agent, ask).await {
+        match send().await {
             Ok(accepted) => return Ok(accepted),
             // A node that is not there at all is told at once: most likely nobody has started it.
             Err(error @ client::Error::NoNode(_)) if tries == 1 => return Err(error.into()),
@@ -173,7 +176,7 @@ pub async fn wait(
 }
 
 /// Prints what came of it and answers the code.
-fn tell(id: &str, body: Option<&Value>, limit: Duration, printer: &mut Printer) -> Result<Exit, Error> {
+pub(super) fn tell(id: &str, body: Option<&Value>, limit: Duration, printer: &mut Printer) -> Result<Exit, Error> {
     let task = body.map(whole);
     let status = task.map_or(TaskStatus::Received, status);
     let exit = Exit::of_task(status);

@@ -3,6 +3,7 @@
 //! Called by the command line; asks the admin API and prints. A replay of a recording asks nobody. A run that is not there,
 //! or whose journal does not fit, ends with exit code 3.
 
+mod fork;
 mod replay;
 mod show;
 
@@ -49,6 +50,13 @@ pub enum Verb {
         Examples:\n  troupe runs replay 018f\n  troupe runs replay --verify 018f\n  troupe runs replay --verify run.json"
     )]
     Replay(replay::Replay),
+    /// Make a new task that keeps what a run had done before a place, and goes on from there
+    #[command(
+        after_help = "What is kept is neither asked nor called again and costs nothing. Calls of tools behind the place are made\n\
+        anew, under keys of their own, whatever they do. The original stays as it is; nobody is sent a reply.\n\n\
+        Examples:\n  troupe runs fork 018f --from-step 2 --set model=small\n  troupe runs fork 018f --from-entry 3 --wait"
+    )]
+    Fork(fork::Fork),
 }
 
 /// Does what the verb says.
@@ -59,6 +67,7 @@ pub async fn run(verb: Verb, global: &Global, printer: &mut Printer) -> Result<E
             let body = journal_of(&reach::client(global)?, &id).await?;
             print(&body, printer)
         }
+        Verb::Fork(fork) => fork::run(fork, &reach::client(global)?, printer).await,
         Verb::Replay(replay) => replay::run(replay, || reach::client(global), printer).await,
     }
 }
@@ -72,7 +81,10 @@ fn print(body: &Value, printer: &mut Printer) -> Result<Exit, Error> {
             entries.iter().try_for_each(|entry| printer.line(&at(entry, "seq").map(plain).unwrap_or_default()))?;
         }
         Format::Table | Format::Wide if entries.is_empty() => printer.note("no entries yet"),
-        format @ (Format::Table | Format::Wide) => printer.line(&render(&entries, format == Format::Wide))?,
+        format @ (Format::Table | Format::Wide) => {
+            let copied = at(body, "brief.copied").and_then(Value::as_u64).unwrap_or_default();
+            printer.line(&render(&entries, copied, format == Format::Wide))?;
+        }
     }
     Ok(Exit::Ok)
 }
@@ -112,23 +124,28 @@ pub fn turns(entries: &[Value]) -> usize {
     entries.iter().filter(|entry| text_at(entry, "kind") == "model_result").count()
 }
 
-/// The journal as a table; `wide` does not cut what was said.
+/// The journal as a table, its first entries marked as `copied` by a fork; `wide` does not cut what was said.
 #[must_use]
-pub fn render(entries: &[Value], wide: bool) -> String {
+pub fn render(entries: &[Value], copied: u64, wide: bool) -> String {
     let start = entries.first().and_then(time);
+    let mut answers = 0_usize;
     let rows = entries.iter().map(|entry| {
+        answers += turns(std::slice::from_ref(entry));
+        let kept =
+            if at(entry, "seq").and_then(Value::as_u64).is_some_and(|seq| seq < copied) { " (copied)" } else { "" };
         let after = start.zip(time(entry)).map(|(start, at)| format!("+{} ms", (at - start).num_milliseconds()));
         let what = if wide { one_line(&what(entry), usize::MAX) } else { one_line(&what(entry), WHAT_CHARS_MAX) };
         vec![
             at(entry, "seq").map(plain).unwrap_or_default(),
+            answers.saturating_sub(1).to_string(),
             at(entry, "attempt").map(plain).unwrap_or_default(),
             after.unwrap_or_default(),
-            text_at(entry, "kind").replace('_', " "),
+            format!("{}{kept}", text_at(entry, "kind").replace('_', " ")),
             what,
             tokens(entry),
         ]
     });
-    let head = ["SEQ", "ATTEMPT", "AT", "KIND", "WHAT", "TOKENS"].map(str::to_owned).to_vec();
+    let head = ["SEQ", "TURN", "ATTEMPT", "AT", "KIND", "WHAT", "TOKENS"].map(str::to_owned).to_vec();
     grid(head, rows)
 }
 
@@ -219,12 +236,12 @@ mod tests {
     #[test]
     fn a_journal_reads_from_top_to_bottom() {
         let expected = "\
-SEQ  ATTEMPT  AT       KIND            WHAT                       TOKENS
-0    1        +0 ms    attempt failed  model: 503
-1    2        +250 ms  model result    → wait({\"seconds\":0.6})    12 + 3
-2    2        +500 ms  tool result     wait failed: no such host
-3    2        +750 ms  model result    All is well.               12 + 3";
-        assert_eq!(render(&journal(), false), expected);
+SEQ  TURN  ATTEMPT  AT       KIND                     WHAT                       TOKENS
+0    0     1        +0 ms    attempt failed (copied)  model: 503
+1    0     2        +250 ms  model result             → wait({\"seconds\":0.6})    12 + 3
+2    0     2        +500 ms  tool result              wait failed: no such host
+3    1     2        +750 ms  model result             All is well.               12 + 3";
+        assert_eq!(render(&journal(), 1, false), expected);
         assert_eq!(turns(&journal()), 2);
     }
 
@@ -240,7 +257,7 @@ SEQ  ATTEMPT  AT       KIND            WHAT                       TOKENS
     #[test]
     fn long_answers_are_cut_unless_wide() {
         let entry = json!({"seq": 0, "kind": "cancelled", "reason": "x".repeat(500)});
-        assert!(!render(std::slice::from_ref(&entry), false).contains(&"x".repeat(100)));
-        assert!(render(&[entry], true).contains(&"x".repeat(500)));
+        assert!(!render(std::slice::from_ref(&entry), 0, false).contains(&"x".repeat(100)));
+        assert!(render(&[entry], 0, true).contains(&"x".repeat(500)));
     }
 }

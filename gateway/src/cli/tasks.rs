@@ -176,6 +176,7 @@ fn sheet(task: &Value, style: Style) -> String {
             &took.map(|took| format!("in {}", age::exact(took))).unwrap_or_default(),
         )
         .row("Asked", &asked.unwrap_or_default())
+        .row("Forked from", &forked_from(task))
         .row("Topic", &shown("topic"))
         .row("Event", &shown("event_id"))
         .row("Priority", &shown("priority"))
@@ -185,6 +186,13 @@ fn sheet(task: &Value, style: Style) -> String {
         .part("Steps", &table)
         .part(head, &ending(task))
         .finish()
+}
+
+/// Of what it is a fork, and where it left it; nothing when it is none.
+pub(super) fn forked_from(task: &Value) -> String {
+    let from = |field: &str| at(task, &format!("forked_from.{field}")).map(plain).unwrap_or_default();
+    let (run, entry) = (from("run_id"), from("entry"));
+    if run.is_empty() { String::new() } else { format!("run {run}, at entry {entry}") }
 }
 
 /// Tokens in and out, and the cost where the price is known.
@@ -225,6 +233,14 @@ mod tests {
         assert!(sheet.contains("Trace:          0af7651916cd43dd8448eb211c80319c\n"), "{sheet}");
         assert!(sheet.contains("\nAnswer\n  because\n  of that\n"), "{sheet}");
         assert!(sheet.contains("  0    0     succeeded  1         2      r\n"), "{sheet}");
+    }
+
+    #[test]
+    fn a_fork_says_of_what() {
+        let mut task = task();
+        assert!(!sheet(&task, Style::PLAIN).contains("Forked"));
+        task["forked_from"] = json!({"task_id": "t", "run_id": "r0", "step_no": 0, "entry": 4});
+        assert!(sheet(&task, Style::PLAIN).contains("Forked from:    run r0, at entry 4\n"));
     }
 
     #[test]

@@ -37,6 +37,8 @@ fn every_command_of_the_contract_is_there() {
         "troupe tasks show 018f",
         "troupe runs journal 018f -o wide",
         "troupe runs show 018f",
+        "troupe runs fork 018f --from-step 2 --set model=small --set limits.turns=20 --wait",
+        "troupe runs fork 018f --from-entry 3 --key k -o name",
         "troupe runs replay 018f",
         "troupe runs replay --verify run.json -o json",
         "troupe results ls --agent researcher --status failed --since 1h --until 2026-01-31T09:00:00Z --limit 5",

@@ -123,10 +123,8 @@ impl Report {
 
     /// Takes entry after entry; answers the first that does not fit.
     fn fold(&mut self, brief: &Brief, entries: &[Entry]) -> Option<Finding> {
-        let copied = brief.copied;
-        // Without their secrets, requests and keys are others: then nothing is judged, only folded.
-        let judged_from = if self.masked { u32::MAX } else { copied };
-        let mut replay = Replay::new(Brief { copied: judged_from, ..brief.clone() });
+        // Without their secrets, requests and keys are others.
+        let mut replay = if self.masked { Replay::folding(brief.clone()) } else { Replay::new(brief.clone()) };
         for entry in entries {
             if let Err(Mismatch { seq, kind, phase, why }) = replay.take(entry) {
                 let why = format!("this {kind} does not fit a step that is {phase:?}: {why}");
@@ -142,7 +140,7 @@ impl Report {
                 phase: run.phase(),
                 turns: run.turns(),
                 usage,
-                copied: entry.seq < copied,
+                copied: entry.seq < brief.copied,
             });
         }
         self.outcome = replay.run().outcome();

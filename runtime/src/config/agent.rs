@@ -5,6 +5,7 @@
 //! `troupe check`. A bad file yields problems with places and no agent; it never stops the others.
 
 mod build;
+mod changes;
 mod folder;
 mod formats;
 mod keys;
@@ -20,6 +21,7 @@ use super::schema;
 use super::yaml::{YamlBudget, parse};
 use crate::domain::agent::{AgentName, AgentSpec};
 
+pub use changes::changed;
 pub use folder::{Loaded, load_agents};
 pub use secrets::{missing_secrets, secret_names};
 

@@ -45,7 +45,7 @@ id!(
     TaskId
 );
 id!(
-    /// The execution of a task; a retry or a fork of a task is a further run.
+    /// The execution of a task; a retry of a task is a further run, a fork is a task of its own.
     RunId
 );
 id!(

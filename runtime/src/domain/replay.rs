@@ -18,13 +18,21 @@ pub struct Replay {
     run: Run,
     /// The question that a person was asked last.
     question: Option<String>,
+    /// Whether anything is judged.
+    judging: bool,
 }
 
 impl Replay {
     /// Before the first entry.
     #[must_use]
     pub fn new(brief: Brief) -> Self {
-        Self { run: Run::new(brief), question: None }
+        Self { run: Run::new(brief), question: None, judging: true }
+    }
+
+    /// Before the first entry of a journal whose secrets are masked: it is folded, and nothing is judged.
+    #[must_use]
+    pub fn folding(brief: Brief) -> Self {
+        Self { run: Run::trusting(brief), question: None, judging: false }
     }
 
     /// All of a journal.
@@ -42,10 +50,10 @@ impl Replay {
     /// # Errors
     /// When it does not fit; the replay is then over.
     pub fn take(&mut self, entry: &Entry) -> Result<(), Mismatch> {
-        let (phase, copied) = (self.run.phase(), self.run.copies());
+        let (phase, unjudged) = (self.run.phase(), !self.judging || self.run.copies());
         let next = self.run.next();
         // The life that recorded it may have begun here.
-        let fits = copied || self.fits(&next, &entry.act) || self.fits(&self.run.next_after_a_crash(), &entry.act);
+        let fits = unjudged || self.fits(&next, &entry.act) || self.fits(&self.run.next_after_a_crash(), &entry.act);
         self.run.apply(entry)?;
         if !fits {
             let why = Why::Next(in_words(&next));

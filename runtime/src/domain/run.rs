@@ -125,6 +125,10 @@ pub struct Run {
     open: Vec<Open>,
     last_failure: Option<Failure>,
     cancelled: String,
+    /// Where a fork begins: the fold of what it has copied, which each of its attempts goes on from.
+    kept: Option<Box<Self>>,
+    /// Whether entries are folded only, and neither requests nor keys compared.
+    trusting: bool,
 }
 
 impl Run {
@@ -144,7 +148,15 @@ impl Run {
             open: Vec::new(),
             last_failure: None,
             cancelled: String::new(),
+            kept: None,
+            trusting: false,
         }
+    }
+
+    /// The same, for entries whose requests and keys cannot be compared: their secrets are masked.
+    #[must_use]
+    pub fn trusting(brief: Brief) -> Self {
+        Self { trusting: true, ..Self::new(brief) }
     }
 
     /// The fold of `entries`, as a new life of the node takes it up: what was under way is in doubt.
@@ -264,12 +276,20 @@ impl Run {
         let phase = self.phase;
         self.fold(entry).map_err(|why| Mismatch { seq: entry.seq, kind: entry.act.kind(), phase, why })?;
         self.next_seq += 1;
+        if self.next_seq == self.brief.copied {
+            self.kept = Some(Box::new(self.clone()));
+        }
         Ok(())
     }
 
     /// Whether the next entry was copied by a fork, made for another run and perhaps another spec.
     pub(super) const fn copies(&self) -> bool {
         self.next_seq < self.brief.copied
+    }
+
+    /// Whether no call is under way: neither intended, nor asked about, nor decided about. Only here a run may be forked.
+    pub(super) fn is_between_acts(&self) -> bool {
+        self.open.iter().all(|open| open.state == CallState::Wanted)
     }
 
     fn fold(&mut self, entry: &Entry) -> Result<(), Why> {
@@ -285,16 +305,16 @@ impl Run {
         match (self.phase, &entry.act) {
             (Phase::Thinking, Act::ModelResult { completion, request }) => {
                 let other = request.as_ref().is_some_and(|request| *request != self.request());
-                if other && !self.copies() {
+                if other && !self.trusting && !self.copies() {
                     return Err(Why::Request);
                 }
                 self.answered(completion);
                 Ok(())
             }
             (Phase::Acting, Act::ToolIntent { call_id, key, .. }) => {
-                let copies = self.copies();
+                let unjudged = self.trusting || self.copies();
                 let open = self.wanted(call_id)?;
-                if open.key != *key && !copies {
+                if open.key != *key && !unjudged {
                     return Err(Why::Key);
                 }
                 open.state = CallState::Intended;
@@ -366,16 +386,19 @@ impl Run {
     fn failed(&mut self, failure: &Failure) {
         self.open.clear();
         if failure.retryable && self.attempt <= self.brief.retries {
-            self.attempt += 1;
-            self.turns = 0;
-            self.calls = 0;
-            self.last_failure = None;
-            self.conversation = self.brief.conversation();
-            self.phase = Phase::Thinking;
+            self.begin_anew();
         } else {
             self.last_failure = Some(failure.clone());
             self.phase = Phase::Failed;
         }
+    }
+
+    /// A further attempt, with a fresh context; that of a fork is what it has copied.
+    fn begin_anew(&mut self) {
+        let start = self.kept.as_deref().cloned().unwrap_or_else(|| Self::new(self.brief.clone()));
+        let Self { attempt, next_seq, usage, copied_usage, trusting, .. } = *self;
+        let kept = self.kept.take();
+        *self = Self { attempt: attempt + 1, next_seq, usage, copied_usage, kept, trusting, ..start };
     }
 
     /// The limit that forbids another model call, or the refusal that makes it senseless.

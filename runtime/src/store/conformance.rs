@@ -5,6 +5,7 @@
 //! an adapter.
 
 mod damage;
+mod forks;
 mod inbox;
 mod journal;
 mod leases;
@@ -72,6 +73,7 @@ pub fn cases() -> Vec<Case> {
     cases
         .into_iter()
         .chain([outbox::cases(), replies::cases(), records::cases(), damage::cases(), retention::cases()])
+        .chain([forks::cases()])
         .flatten()
         .collect()
 }

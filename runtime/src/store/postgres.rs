@@ -6,6 +6,7 @@
 //! after the other. Whoever opens a node's ports calls [`stores`] once. When the server does not answer, a call ends
 //! with [`Error::Unavailable`] and nothing is written, or the text says that it is not known.
 
+mod forks;
 mod journal;
 mod memory;
 mod nodes;

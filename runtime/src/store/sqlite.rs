@@ -5,6 +5,7 @@
 //! statement costs a hand-over to another thread, a row in it next to nothing. [`crate::ports`] calls [`stores`] once.
 //! When the file does not answer or the disk is full, a call ends with [`Error::Unavailable`] and nothing is written.
 
+mod forks;
 mod journal;
 mod memory;
 mod nodes;
@@ -342,7 +343,8 @@ mod tests {
         let walks = |plan: &str| plan.starts_with("SCAN") && !plan.contains("VIRTUAL TABLE") && !few.contains(&plan);
         let statements =
             [steps::STATEMENTS, journal::STATEMENTS, tasks::STATEMENTS, memory::STATEMENTS, replies::STATEMENTS];
-        for statement in [&statements.concat(), results::STATEMENTS, retention::STATEMENTS].concat() {
+        for statement in [&statements.concat(), results::STATEMENTS, retention::STATEMENTS, forks::STATEMENTS].concat()
+        {
             let explain = sqlx::AssertSqlSafe(format!("explain query plan {statement}"));
             let plan = sqlx::query(explain).fetch_all(database.readers()).await.unwrap();
             for line in plan {

@@ -65,3 +65,42 @@ async fn an_open_run_fits_as_far_as_it_is() {
     let report = house.post(&format!("/v1/runs/{id}:replay")).await.json();
     assert_eq!((&report["verified"], &report["outcome_digest"]), (&json!(true), &Value::Null));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_of_an_open_run_leaves_it_alone() {
+    let house = House::open().await;
+    let task = house.send("/v1/agents/echo/tasks", &json!({"input": "stop"})).await.json();
+    let id = task["id"].as_str().unwrap();
+    let open = house.until(&format!("/v1/tasks/{id}"), |task| task["status"] == "running").await;
+    let path = format!("/v1/runs/{id}:fork");
+    let made = house.send(&path, &json!({"from_entry": 0, "set": {"limits.turns": 3}})).await;
+    assert_eq!(made.status, 202, "{}", made.text);
+    let fork = made.json();
+    assert_eq!(made.headers["location"], format!("/v1/tasks/{}", fork["id"].as_str().unwrap()));
+    assert_eq!((&fork["forked_from"]["task_id"], &fork["steps"][0]["copied"]), (&task["id"], &json!(0)));
+    assert_ne!(fork["spec_digest"], open["spec_digest"]);
+    let taken_up = |fork: &Value| fork["steps"][0]["epoch"] == 1;
+    house.until(&format!("/v1/tasks/{}", fork["id"].as_str().unwrap()), taken_up).await;
+    let detail = house.send(&path, &json!({"from_step": 1})).await.problem(422);
+    assert!(detail.contains("0 answers of a model"), "{detail}");
+    house.send("/v1/runs/00000000-0000-7000-8000-000000000000:fork", &json!({"from_step": 0})).await.problem(404);
+    assert_eq!(house.get(&format!("/v1/tasks/{id}")).await.json(), open);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_masked_recording_of_a_fork_replays() {
+    let house = House::open().await;
+    let task = house.echoed("look, hunter2").await;
+    let made = house.send(&format!("/v1/runs/{}:fork", task["id"].as_str().unwrap()), &json!({"from_step": 1})).await;
+    assert_eq!(made.status, 202, "{}", made.text);
+    let id = made.json()["id"].as_str().unwrap().to_owned();
+    let ended = house.until(&format!("/v1/tasks/{id}"), |task| task["status"] == "succeeded").await;
+    assert_eq!(ended["spec_digest"], task["spec_digest"]);
+    let journal = house.get(&format!("/v1/runs/{id}/journal")).await.json();
+    assert_eq!((&journal["masked"], &journal["brief"]["copied"]), (&json!(true), &json!(2)));
+    let report = recording::read(recording::text(&journal).as_bytes()).replayed();
+    assert_eq!((report.verified, report.masked), (true, true), "{report:?}");
+    assert_eq!(report.entries.iter().filter(|entry| entry.copied).count(), 2);
+    let replayed = house.post(&format!("/v1/runs/{id}:replay")).await.json();
+    assert_eq!(replayed["verified"], true, "{replayed}");
+}

@@ -12,7 +12,7 @@ use super::super::printer::Printer;
 use super::super::sheet::Sheet;
 use super::super::style::Style;
 use super::super::table::{Column, Listing, Shown, at, plain, text_at};
-use super::super::tasks::{ending, usage};
+use super::super::tasks::{ending, forked_from, usage};
 use crate::client::Client;
 
 const STEPS: Listing = Listing {
@@ -47,6 +47,7 @@ fn sheet(run: &Value, style: Style) -> String {
         .row("Task", &shown("task_id"))
         .row("Agent", &shown("agent"))
         .status("Status", text_at(run, "status"), &took)
+        .row("Forked from", &forked_from(run))
         .row("Attempts", &shown("attempts"))
         .row("Usage", &usage(run))
         .row("Spec", &shown("spec_digest"))

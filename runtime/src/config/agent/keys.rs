@@ -204,19 +204,19 @@ const PERMISSION: Table = Table {
     one_of: &[],
 };
 
+const STEP_TURNS: Kind = Kind::Whole(1, 1_000);
+const STEP_TOKENS: Kind = Kind::Whole(1, 1_000_000_000);
+const STEP_COST: Kind = Kind::Usd(MILLION_USD);
+const STEP_TIME: Kind = Kind::Duration(MILLI, WEEK);
+
 const LIMITS: Table = Table {
     keys: &[
-        key("turns", Kind::Whole(1, 1_000), default!(TURNS), "Model calls in one attempt."),
-        key("tokens", Kind::Whole(1, 1_000_000_000), default!(TOKENS), "Tokens over all attempts of the step."),
-        key(
-            "cost_usd",
-            Kind::Usd(MILLION_USD),
-            Need::Optional,
-            "Cost over all attempts of the step; no limit when absent.",
-        ),
+        key("turns", STEP_TURNS, default!(TURNS), "Model calls in one attempt."),
+        key("tokens", STEP_TOKENS, default!(TOKENS), "Tokens over all attempts of the step."),
+        key("cost_usd", STEP_COST, Need::Optional, "Cost over all attempts of the step; no limit when absent."),
         key(
             "timeout",
-            Kind::Duration(MILLI, WEEK),
+            STEP_TIME,
             default_time!(STEP_TIMEOUT),
             "Wall time of the step, all attempts included; it starts anew in a life after a crash of the node.",
         ),
@@ -288,6 +288,22 @@ const REPLY: Table = Table {
     one_of: &[],
 };
 
+const INSTRUCTIONS: Key = key("instructions", Kind::Text(&ANY_TEXT), default!("\"\""), "The system prompt.");
+
+/// What a fork may change of the spec that it pins.
+pub(super) const CHANGES: Table = Table {
+    keys: &[
+        MODEL,
+        MAX_OUTPUT_TOKENS,
+        INSTRUCTIONS,
+        key("limits.turns", STEP_TURNS, Need::Optional, "Model calls in one attempt, the kept ones included."),
+        key("limits.tokens", STEP_TOKENS, Need::Optional, "Tokens over all attempts of the step."),
+        key("limits.cost_usd", STEP_COST, Need::Optional, "Cost over all attempts of the step."),
+        key("limits.timeout", STEP_TIME, Need::Optional, "Wall time of the step."),
+    ],
+    one_of: &[],
+};
+
 /// The whole spec.
 pub(super) const AGENT: Table = Table {
     keys: &[
@@ -305,7 +321,7 @@ pub(super) const AGENT: Table = Table {
             "How it runs: autonomous (one step per event), collaborative (a plan over a team), continuous (with memory), scheduled (by the clock).",
         ),
         key("llm_config", Kind::Table(&LLM_CONFIG), Need::Required, "The model that answers, with its fallbacks."),
-        key("instructions", Kind::Text(&ANY_TEXT), default!("\"\""), "The system prompt."),
+        INSTRUCTIONS,
         key(
             "subscriptions",
             Kind::List(&Kind::Text(&formats::TOPIC), 64),

@@ -30,7 +30,7 @@ pub struct Brief {
     /// The digest of the spec that the run pins.
     pub spec_digest: String,
     /// Entries that a fork has copied, from 0: they were made for another run and perhaps another spec, so neither their
-    /// requests nor their keys are those of this one, and what they used was paid for there.
+    /// requests nor their keys are those of this one, and what they used was paid for there. Each attempt begins with them.
     pub copied: u32,
 }
 

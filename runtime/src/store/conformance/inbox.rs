@@ -60,6 +60,7 @@ async fn new_task(harness: &mut dyn Harness) -> Verdict {
         epoch: Epoch(1),
         attempts: 1,
         claims: 1,
+        copied: 0,
     };
     equal("steps", &task.steps, &vec![step])
 }

@@ -37,6 +37,10 @@ const CHANGE: &str = "\
     from unnest($1::uuid[], $2::bigint[], $3::text[]) as c (id, attempts, status) \
     where s.id = c.id";
 
+const BEFORE: &str = "\
+    select seq, version, null as outcome, body, codec, size, checksum, packed \
+    from journal where step_id = $1 and seq < $2 order by seq";
+
 const ENTRIES: &str = "\
     select 0 as ended, seq, version, null as outcome, body, codec, size, checksum, packed \
     from journal where step_id = $1 \
@@ -54,6 +58,12 @@ impl Journal for Store {
     async fn entries(&self, step: StepId) -> Result<Vec<Entry>, Error> {
         let rows = self.all(sqlx::query(ENTRIES).bind(step.0)).await?;
         rows.iter().map(|row| entry(row, step, self.options.payload.bytes_max)).collect()
+    }
+
+    async fn entries_before(&self, step: StepId, seq: u32) -> Result<Vec<Entry>, Error> {
+        let rows = self.all(sqlx::query(BEFORE).bind(step.0).bind(i64::from(seq))).await?;
+        let bytes_max = self.options.payload.bytes_max;
+        rows.iter().map(|row| Stored::new(row, "journal").entry(step, bytes_max)).collect()
     }
 }
 

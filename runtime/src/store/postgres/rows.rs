@@ -153,7 +153,7 @@ impl<'r> Stored<'r> {
         pinned(self.get("body")?, digest).map_err(|cause| self.bad("body", cause))
     }
 
-    fn bad(self, column: &str, cause: impl Display) -> Error {
+    pub(super) fn bad(self, column: &str, cause: impl Display) -> Error {
         Error::Corrupt(Damage::of(self.table, format!("{column}: {cause}")))
     }
 }

@@ -28,7 +28,7 @@ macro_rules! orphan_query {
         concat!(
             $with,
             "select t.seq as place, t.id, t.agent_id, t.spec_digest, s.id as step_id, s.run_no, s.step_no, s.status, \
-                    s.owner, s.epoch, s.attempts, s.claims ",
+                    s.owner, s.epoch, s.attempts, s.claims, s.copied ",
             $from,
             "join tasks t on t.id = s.task_id where ",
             $which

@@ -33,6 +33,10 @@ const CHANGE: &str = "\
     from (select unhex(value ->> 0) as id, value ->> 1 as attempts, value ->> 2 as status from json_each(?1)) c \
     where steps.id = c.id";
 
+const BEFORE: &str = "\
+    select seq, version, null as outcome, body, codec, size, checksum, packed \
+    from journal where step_id = ?1 and seq < ?2 order by seq";
+
 const ENTRIES: &str = "\
     select 0 as ended, seq, version, null as outcome, body, codec, size, checksum, packed \
     from journal where step_id = ?1 \
@@ -42,7 +46,7 @@ const ENTRIES: &str = "\
     order by seq";
 
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[APPEND, CHANGE, ENTRIES];
+pub(super) const STATEMENTS: &[&str] = &[APPEND, CHANGE, BEFORE, ENTRIES];
 
 #[async_trait]
 impl Journal for Store {
@@ -53,6 +57,13 @@ impl Journal for Store {
     async fn entries(&self, step: StepId) -> Result<Vec<Entry>, Error> {
         let rows = sqlx::query(ENTRIES).bind(&step.0.as_bytes()[..]).fetch_all(self.database.readers()).await?;
         rows.iter().map(|row| entry(row, step, self.options.payload.bytes_max)).collect()
+    }
+
+    async fn entries_before(&self, step: StepId, seq: u32) -> Result<Vec<Entry>, Error> {
+        let before = sqlx::query(BEFORE).bind(&step.0.as_bytes()[..]).bind(i64::from(seq));
+        let rows = before.fetch_all(self.database.readers()).await?;
+        let bytes_max = self.options.payload.bytes_max;
+        rows.iter().map(|row| Stored::new(row, "journal").entry(step, bytes_max)).collect()
     }
 }
 

@@ -12,17 +12,19 @@ use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::Store;
+use super::forks::Make;
 use super::rows::{Stored, array, at, ending, ending_columns, event_columns, hex, ids, json, range, task_place};
 use crate::domain::chat::Usage;
 use crate::domain::event::Event;
-use crate::domain::ids::{StepId, TaskId};
+use crate::domain::fork::ForkedFrom;
+use crate::domain::ids::{RunId, StepId, TaskId};
 use crate::domain::journal::Act;
 use crate::domain::step::{Epoch, Incarnation, StepStatus};
 use crate::domain::task::TaskStatus;
 use crate::sqlite;
 use crate::sqlite::writer::Write;
 use crate::store::payload::{Options, Payload};
-use crate::store::{Acceptance, Accepted, Claim, Error, Journal as _, Step, Task, TaskFilter, Tasks};
+use crate::store::{Acceptance, Accepted, Claim, Error, Fork, Journal as _, Step, Task, TaskFilter, Tasks};
 
 /// Tasks that a list answers when its caller names no number.
 const LIST_DEFAULT: usize = 100;
@@ -50,7 +52,8 @@ macro_rules! task_query {
     ($from:literal, $which:literal) => {
         concat!(
             "select t.seq as place, t.id, t.agent_id, t.execution_mode, t.spec_digest, t.created_at, \
-                    s.id as step_id, s.run_no, s.step_no, s.status, s.owner, s.epoch, s.attempts, s.claims, ",
+                    s.id as step_id, s.run_no, s.step_no, s.status, s.owner, s.epoch, s.attempts, s.claims, s.copied, \
+                    t.forked_task, t.forked_run, t.forked_step_no, t.forked_entry, ",
             event_columns!(),
             ", ",
             ending_columns!(),
@@ -87,6 +90,11 @@ pub(super) const STATEMENTS: &[&str] = &[ACCEPT_TASKS, ACCEPT_STEPS, EVENT, FIND
 impl Tasks for Store {
     async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, Error> {
         self.write(Accept::new(&acceptance, self.options.payload).await?).await
+    }
+
+    async fn fork(&self, fork: Fork) -> Result<TaskId, Error> {
+        let (task, make) = Make::new(&fork, self.options.payload).await?;
+        self.write(make).await.map(|()| task)
     }
 
     async fn task(&self, id: TaskId) -> Result<Option<Task>, Error> {
@@ -144,7 +152,7 @@ impl Store {
     async fn used_so_far(&self, steps: &[Step]) -> Result<Usage, Error> {
         let mut usage = Usage::default();
         for step in steps {
-            for entry in self.entries(step.id).await? {
+            for entry in self.entries(step.id).await?.into_iter().skip(step.copied as usize) {
                 if let Act::ModelResult { completion, .. } = entry.act {
                     usage.add(completion.usage);
                 }
@@ -240,10 +248,22 @@ fn task(row: &SqliteRow, bytes_max: usize) -> Result<Task, Error> {
             ended_at: ending.as_ref().map(|ending| ending.at),
             usage: ending.as_ref().map(|ending| ending.usage).unwrap_or_default(),
             outcome: ending.map(|ending| ending.outcome),
+            forked_from: forked_from(stored)?,
             steps: vec![step],
         })
     };
     read().map_err(|error| at(error, &task_place(id)))
+}
+
+/// Of what a task is a fork.
+fn forked_from(row: Stored<'_>) -> Result<Option<ForkedFrom>, Error> {
+    let Some(entry) = row.get::<Option<i64>>("forked_entry")? else { return Ok(None) };
+    Ok(Some(ForkedFrom {
+        task_id: TaskId(row.id("forked_task")?),
+        run_id: RunId(row.id("forked_run")?),
+        step_no: row.number("forked_step_no")?,
+        entry: u32::try_from(entry).map_err(|error| row.bad("forked_entry", error))?,
+    }))
 }
 
 /// Reads the columns of `steps`, its id under the name `step_id`.
@@ -260,5 +280,6 @@ pub(super) fn step(row: &SqliteRow, task: TaskId) -> Result<Step, Error> {
         epoch: Epoch(row.get("epoch")?),
         attempts: row.number("attempts")?,
         claims: row.number("claims")?,
+        copied: row.number("copied")?,
     })
 }
