@@ -9,6 +9,7 @@
 //! | [`effects`] | the outside world of tools: it does what it is told and forgets nothing |
 //! | [`left`] | the file that a released node has left behind |
 //! | [`model`] | a server that speaks chat completions, counts every call and never gives a number twice |
+//! | [`pair`] | two nodes on one PostgreSQL, and a witness inside it |
 //! | [`postgres`] | a PostgreSQL of the test's own, when it is installed |
 //! | [`proxy`] | a line to a server that is cut, delayed, held, half-open, slow or refused on demand |
 //! | [`victim`] | a troupe in a process of its own, with a [`tampered`] store: it is [killed](killer) at a commit, or [changed](mutant), and [judged](judge) |
@@ -37,6 +38,8 @@ pub mod model;
 pub mod mutant;
 #[path = "support/node.rs"]
 pub mod node;
+#[path = "support/pair.rs"]
+pub mod pair;
 #[path = "support/ports.rs"]
 pub mod ports;
 #[path = "support/postgres.rs"]

@@ -30,6 +30,8 @@ mod disk;
 mod doors;
 #[path = "system/drain.rs"]
 mod drain;
+#[path = "system/failover.rs"]
+mod failover;
 #[path = "system/forks.rs"]
 mod forks;
 #[path = "system/history.rs"]

@@ -3,7 +3,7 @@
 //! Each case gets the server and an empty database, and answers what did not hold as text.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::{LocalBoxFuture, join_all};
@@ -159,38 +159,55 @@ async fn crash(server: &mut Postgres, url: String) -> Result<(), String> {
     for _ in 0..32 {
         claims.push(accept(&stores).await);
     }
-    let (answered, refused) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let writers = claims.iter().map(|claim| write(stores.clone(), *claim, answered.clone(), refused.clone()));
-    let writers: Vec<_> = writers.map(tokio::spawn).collect();
-    for share in [200, 600, 1_000] {
-        until("appends", PATIENCE, async || (answered.load(Ordering::SeqCst) > share).then_some(())).await;
+    let writing = Arc::new(Writing::default());
+    let writers: Vec<_> =
+        claims.iter().map(|claim| tokio::spawn(write(stores.clone(), *claim, writing.clone()))).collect();
+    for _ in 0..3 {
+        let share = writing.answered.load(Ordering::SeqCst) + SHARE;
+        until("appends", PATIENCE, async || (writing.answered.load(Ordering::SeqCst) > share).then_some(())).await;
         server.crash();
         server.resume().await;
     }
-    for writer in writers {
-        writer.await.map_err(|error| error.to_string())?;
+    writing.enough.store(true, Ordering::SeqCst);
+    let written = join_all(writers).await;
+    let mut entries = 0;
+    for (claim, written) in claims.iter().zip(written) {
+        let (written, there) =
+            (written.map_err(|error| error.to_string())?, stores.journal.entries(claim.step).await.unwrap().len());
+        ensure(there == written as usize, format!("step {}: {there} entries of {written}", claim.step))?;
+        entries += there;
     }
-    for claim in &claims {
-        let entries = stores.journal.entries(claim.step).await.unwrap();
-        ensure(entries.len() == 60, format!("step {}: {} entries of 60", claim.step, entries.len()))?;
-    }
-    ensure(refused.load(Ordering::SeqCst) > 0, "no crash was noticed")
+    let refused = writing.refused.load(Ordering::SeqCst);
+    println!("        {entries} entries through three crashes, {refused} tries refused");
+    ensure(refused > 0, "no crash was noticed")
 }
 
-/// Sixty entries, each asked for until it is taken. What is refused is certainly not there: asked again, it is new, and
-/// no conflict.
-async fn write(stores: Stores, claim: Claim, answered: Arc<AtomicUsize>, refused: Arc<AtomicUsize>) {
-    for seq in 0..60 {
-        loop {
-            match stores.journal.append(append(claim, seq)).await {
-                Ok(()) => break,
-                Err(store::Error::Unavailable(_)) => refused.fetch_add(1, Ordering::SeqCst),
-                Err(error) => panic!("step {}, entry {seq}: {error}", claim.step),
-            };
+/// Appends between two crashes.
+const SHARE: usize = 200;
+
+/// Writers and what they have met so far.
+#[derive(Default)]
+struct Writing {
+    answered: AtomicUsize,
+    refused: AtomicUsize,
+    /// Nobody begins another entry. Not a number of them: a crash that comes late would find nobody at work.
+    enough: AtomicBool,
+}
+
+/// Entries one after the other, each asked for until it is taken; answers how many. What is refused is certainly not
+/// there: asked again, it is new, and no conflict.
+async fn write(stores: Stores, claim: Claim, writing: Arc<Writing>) -> u32 {
+    let mut seq = 0;
+    while !writing.enough.load(Ordering::SeqCst) {
+        while let Err(error) = stores.journal.append(append(claim, seq)).await {
+            assert!(matches!(error, store::Error::Unavailable(_)), "step {}, entry {seq}: {error}", claim.step);
+            writing.refused.fetch_add(1, Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        answered.fetch_add(1, Ordering::SeqCst);
+        writing.answered.fetch_add(1, Ordering::SeqCst);
+        seq += 1;
     }
+    seq
 }
 
 pub(crate) async fn open(url: &str) -> (Database, Stores) {

@@ -16,6 +16,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The words that mark a task in what is asked: `task-17`.
@@ -45,6 +46,8 @@ pub enum Answer {
     Tools(Vec<(&'static str, Value)>),
     /// An error status.
     Status(u16),
+    /// The same, once this says so.
+    Gated(watch::Receiver<bool>, Box<Answer>),
     /// Nothing, ever.
     Hang,
 }
@@ -123,6 +126,12 @@ async fn complete(State(server): State<Arc<Server>>, Json(body): Json<Value>) ->
     };
     let (think, answer) = (server.script)(&asked);
     tokio::time::sleep(think).await;
+    let mut answer = answer;
+    while let Answer::Gated(mut gate, then) = answer {
+        // A gate whose keeper is gone is open.
+        gate.wait_for(|open| *open).await.ok();
+        answer = *then;
+    }
     match answer {
         Answer::Text(text) => completion(&asked, json!({"role": "assistant", "content": text}), "stop"),
         Answer::Tool(name, arguments) => wishes(&asked, vec![(name, arguments)]),
@@ -131,7 +140,7 @@ async fn complete(State(server): State<Arc<Server>>, Json(body): Json<Value>) ->
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             (status, json!({"error": {"message": "as told", "type": "stand_in"}}).to_string()).into_response()
         }
-        Answer::Hang => std::future::pending().await,
+        Answer::Gated(..) | Answer::Hang => std::future::pending().await,
     }
 }
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::admin::Admin;
 use crate::wait::{PATIENCE, until};
 
@@ -41,14 +43,13 @@ impl Owned {
         self.0.wait().expect("a child of ours ends");
     }
 
-    /// Sends it a signal by name.
+    /// Sends it a signal, at once: a shell that does it comes late on a busy machine.
     ///
     /// # Panics
-    /// When there is no shell.
-    pub fn signal(&self, name: &str) {
-        // Every shell has a kill of its own; the program is missing in small images.
-        let sent = Command::new("sh").args(["-c", &format!("kill -s {name} {}", self.0.id())]).status();
-        assert!(sent.expect("a shell").success(), "signal {name} was not sent");
+    /// When it cannot be sent.
+    pub fn signal(&self, signal: Signal) {
+        let process = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).expect("the id of a process");
+        kill_process(process, signal).expect("a child of ours takes a signal");
     }
 
     /// Its id.
@@ -109,7 +110,17 @@ impl NodeProcess {
 
     /// Asks it to stop.
     pub fn terminate(&self) {
-        self.process.signal("TERM");
+        self.process.signal(Signal::TERM);
+    }
+
+    /// Stops it in its tracks: it holds everything and does nothing until it is thawed.
+    pub fn freeze(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.process.signal(Signal::CONT);
     }
 
     /// Waits for its end.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tempfile::TempDir;
 
@@ -94,7 +95,7 @@ impl Postgres {
     /// Ends the server at once, as a crash would: it recovers from its log when it is started again.
     pub fn crash(&mut self) {
         if let Some(mut server) = self.server.take() {
-            server.signal("QUIT");
+            server.signal(Signal::QUIT);
             let begun = Instant::now();
             // What is left after that is killed when its owner is dropped.
             while server.ended().is_none() && begun.elapsed() < PATIENCE {

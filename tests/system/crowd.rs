@@ -4,6 +4,7 @@
 //! Each command goes at its moment, again and again until Slack would show no error. The evidence goes to the judge in
 //! [`super::history`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -120,10 +121,17 @@ impl Crowd {
         let tasks = ended(stage, posted.len()).await;
         let said = self.slack.wait_for(posted.len(), LIMIT).await;
         assert!(said, "only {} of {} replies came", self.slack.replies().len(), posted.len());
+        // Not so many but one for each: a repeated one would stand for one that is still on its way.
+        wait::until("a reply to every command", LIMIT, async || {
+            let ids: BTreeSet<_> = self.slack.replies().into_iter().map(|reply| reply.reply_id).collect();
+            (ids.len() >= posted.len()).then_some(())
+        })
+        .await;
         let journals = journals(stage, &tasks).await;
-        let doubtful = doubtful(stage).await;
         node.terminate();
         assert!(node.ended(LIMIT).await.success(), "the node drains with exit 0");
+        // As the replies below: what is sent again until the end is counted until the end.
+        let doubtful = doubtful(stage).await;
         let calls = self.model.calls();
         let replies = self.slack.replies();
         let wait = |posted: &Posted| {
@@ -237,7 +245,7 @@ async fn taken(client: &reqwest::Client, url: &str, request: &SignedRequest) -> 
 }
 
 /// All tasks, once every one of them is over.
-async fn ended(stage: &Stage, commands: usize) -> Vec<Value> {
+pub(crate) async fn ended(stage: &Stage, commands: usize) -> Vec<Value> {
     let admin = stage.admin();
     let terminal = |task: &Value| matches!(task["status"].as_str(), Some("succeeded" | "failed" | "cancelled"));
     wait::until("the end of all tasks", LIMIT, async || {
@@ -248,7 +256,7 @@ async fn ended(stage: &Stage, commands: usize) -> Vec<Value> {
 }
 
 /// By task: the numbers of the calls whose answers its journal holds.
-async fn journals(stage: &Stage, tasks: &[Value]) -> Vec<(String, Vec<u64>)> {
+pub(crate) async fn journals(stage: &Stage, tasks: &[Value]) -> Vec<(String, Vec<u64>)> {
     let admin = stage.admin();
     let journal = async |task: &Value| {
         let run = text(&task["runs"][0]["id"]);
@@ -265,7 +273,7 @@ fn number(id: &Value) -> u64 {
     number.unwrap_or_else(|| panic!("{id} is no id of the model server"))
 }
 
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().trim().to_owned()
 }
 

@@ -32,6 +32,11 @@ impl History {
         [self.tasks_are_wrong(), self.replies_are_wrong(), self.calls_are_wrong(turns)].concat()
     }
 
+    /// The same where nobody waits for replies.
+    pub(crate) fn verdict_of_work(&self, turns: usize) -> Vec<String> {
+        [self.tasks_are_wrong(), self.calls_are_wrong(turns)].concat()
+    }
+
     fn tasks_are_wrong(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut by_marker: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
