@@ -1,9 +1,14 @@
 //! How agents share the node: places, order, and what one of them may not do to the others.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use troupe_actors::stage::Options;
+use troupe_runtime::domain::event::Event;
+use troupe_runtime::domain::fork::{Cut, ForkedFrom};
+use troupe_runtime::domain::ids::new_event_id;
 use troupe_runtime::domain::task::TaskStatus;
+use troupe_runtime::store::{Fork, NOBODY};
 
 use crate::house::{House, Puppet, options, says, spec};
 
@@ -15,6 +20,36 @@ async fn idle_agents_take_no_places_from_busy_ones() {
     for n in [0, 1, 2, 3, 2, 1, 0] {
         let task = house.ask(&format!("agent-{n}"), "are you there?").await;
         assert_eq!(house.ended(task).await.status, TaskStatus::Succeeded, "agent-{n}");
+    }
+    house.troupe.drain(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_waits_for_a_free_place() {
+    let busy = Puppet::held(|_| says("here"));
+    let options = Options { steps_max: 1, ..options() };
+    let looks = options.lease.look_every * 10;
+    let house = House::open_with(tempfile::tempdir().unwrap(), vec![(spec("busy"), busy.clone())], options).await;
+    let first = house.ask("busy", "are you there?").await;
+    busy.called(1).await;
+    let stores = &house.troupe.ports().stores;
+    let task = stores.tasks.task(first).await.unwrap().unwrap();
+    let asked = stores.tasks.event(first).await.unwrap().unwrap();
+    let fork = Fork {
+        agent: task.agent,
+        mode: task.execution_mode,
+        spec_digest: task.spec_digest.as_str().into(),
+        event: Arc::new(Event { id: new_event_id(), ..asked }),
+        from: ForkedFrom { task_id: first, run_id: first.run(0), step_no: 0, entry: 0 },
+        cut: Cut { entry: 0, kept: Vec::new() },
+    };
+    let id = stores.tasks.fork(fork).await.unwrap();
+    assert!(tokio::time::timeout(looks, busy.called(2)).await.is_err(), "there is no place for it");
+    let waits = stores.tasks.task(id).await.unwrap().unwrap();
+    assert_eq!((waits.steps[0].owner, waits.steps[0].claims), (NOBODY, 0), "and no claim is charged");
+    busy.gate.add_permits(2);
+    for task in [first, id] {
+        assert_eq!(house.ended(task).await.status, TaskStatus::Succeeded);
     }
     house.troupe.drain(Duration::from_secs(5)).await;
 }
