@@ -5,6 +5,7 @@
 //! | [`stage`] | a folder with agents, data and settings, on two free ports of its own |
 //! | [`node`] | the real binary as a process that can be killed, stopped and started again |
 //! | [`admin`] | the admin API, with plain HTTP, as a stranger would use it |
+//! | [`authority`] | certificates for servers of the tests |
 //! | [`cells`] | cells of a database, changed behind the store's back |
 //! | [`effects`] | the outside world of tools: it does what it is told and forgets nothing |
 //! | [`left`] | the file that a released node has left behind |
@@ -12,6 +13,7 @@
 //! | [`pair`] | two nodes on one PostgreSQL, and a witness inside it |
 //! | [`postgres`] | a PostgreSQL of the test's own, when it is installed |
 //! | [`proxy`] | a line to a server that is cut, delayed, held, half-open, slow or refused on demand |
+//! | [`redis`] | a Redis of the test's own, when it is installed |
 //! | [`victim`] | a troupe in a process of its own, with a [`tampered`] store: it is [killed](killer) at a commit, or [changed](mutant), and [judged](judge) |
 //! | [`slack`] | Slack's side: signed requests out, replies in |
 //! | [`wait`] | waiting for a condition, never for a time |
@@ -22,6 +24,8 @@
 
 #[path = "support/admin.rs"]
 pub mod admin;
+#[path = "support/authority.rs"]
+pub mod authority;
 #[path = "support/cells.rs"]
 pub mod cells;
 #[path = "support/effects.rs"]
@@ -46,6 +50,8 @@ pub mod ports;
 pub mod postgres;
 #[path = "support/proxy.rs"]
 pub mod proxy;
+#[path = "support/redis.rs"]
+pub mod redis;
 #[path = "support/seed.rs"]
 pub mod seed;
 #[path = "support/slack.rs"]

@@ -191,7 +191,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/v1/runs/{run}/journal", get(runs::journal))
         .route("/v1/results", get(results::list))
         .route("/v1/results/{result}", get(results::show))
-        .route("/v1/state/{agent}", get(state::list))
+        .route("/v1/state/{agent}", get(state::list).post(state::act))
         .route("/v1/state/{agent}/", get(state::show_nameless))
         .route("/v1/state/{agent}/{session}", get(state::show))
         .route("/v1/actors", get(actors::list))

@@ -201,7 +201,8 @@ pub async fn run() -> Exit {
         }
     };
     let mut printer = Printer::of_process(cli.global.output, cli.global.no_color);
-    let done = perform(cli, &mut printer).await;
+    // Boxed: it holds the node's whole configuration.
+    let done = Box::pin(perform(cli, &mut printer)).await;
     report(done, &mut printer)
 }
 
@@ -209,7 +210,7 @@ async fn perform(cli: Cli, printer: &mut Printer) -> Result<Exit, Error> {
     let global = cli.global;
     match cli.command {
         Command::Up(args) => up::run(args, printer).await,
-        Command::Demo(args) => match demo::run(args, printer).await {
+        Command::Demo(args) => match Box::pin(demo::run(args, printer)).await {
             Ok(()) => Ok(Exit::Ok),
             Err(error) => Err(Error::Demo(Box::new(error))),
         },

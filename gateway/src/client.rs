@@ -225,6 +225,11 @@ impl Client {
         self.get(&["v1", "state", agent, session], &[]).await
     }
 
+    /// Drops what is kept ready of an agent's memory; what it remembers stays.
+    pub async fn flush_state(&self, agent: &str) -> Result<Value, Error> {
+        self.post(&["v1", "state", &format!("{agent}:flush")]).await
+    }
+
     /// Every actor, a parent before its children.
     pub async fn actors(&self) -> Result<Value, Error> {
         self.get(&["v1", "actors"], &[]).await

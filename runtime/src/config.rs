@@ -26,7 +26,7 @@ mod yaml;
 pub use agent::{Loaded, agent_schema, changed, load_agents, missing_secrets, parse_agent, secret_names};
 pub use nearest::nearest;
 pub use node::{
-    Admin, Agents, Bus, Cluster, Http, HttpGet, Identity, Journal, Lease, Log, Models, NodeConfig, Postgres, Price,
-    ROLES, Replies, Slack, Sources, Steps, Store, Supervision, Tools, node_example, node_schema,
+    Admin, Agents, Bus, Cache, Cluster, Http, HttpGet, Identity, Journal, Lease, Log, Models, NodeConfig, Postgres,
+    Price, ROLES, Replies, Slack, Sources, Steps, Store, Supervision, Tools, node_example, node_schema,
 };
 pub use problem::{PROBLEMS_MAX, Place, Problem, Problems};

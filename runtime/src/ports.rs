@@ -3,6 +3,7 @@
 //! ```text
 //! no DATABASE_URL   state and bus in the one file of the data folder
 //! DATABASE_URL      state on the server, the bus still in the file of the data folder
+//! REDIS_URL         a read cache beside the one in the process; it is connected when it is first used
 //! ```
 //!
 //! Opened once at start from the configuration; closed last. What cannot be opened is one clear error, and nothing is
@@ -18,6 +19,7 @@ use crate::fault::{Fault, Faulty};
 use crate::group_commit::Written;
 use crate::model::Models;
 use crate::secret::SecretString;
+use crate::store::tiers::Tiers;
 use crate::store::{self, Stores};
 use crate::telemetry::Metrics;
 use crate::tool::Tools;
@@ -37,6 +39,8 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// Counters and gauges.
     pub metrics: Metrics,
+    /// What is before the store: for reports and for flushing, for loads go through [`Ports::stores`].
+    pub cache: Tiers,
     state: State,
     embedded: Embedded,
 }
@@ -66,8 +70,8 @@ pub struct Options {
     pub postgres: postgres::Options,
     /// The store.
     pub store: store::Options,
-    /// The read cache before it.
-    pub cache: store::cache::Options,
+    /// The tiers before it: in the process, and in Redis where there is one.
+    pub cache: store::tiers::Options,
     /// The queues.
     pub bus: bus::Options,
 }
@@ -111,6 +115,9 @@ pub enum Error {
     /// The store.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// The cache in Redis: its address, not that it is away.
+    #[error(transparent)]
+    Redis(#[from] store::redis_cache::Error),
 }
 
 impl Faulty for Error {
@@ -120,6 +127,7 @@ impl Faulty for Error {
             Self::Postgres(error) => error.fault(),
             Self::Bus(error) => error.fault(),
             Self::Store(error) => error.fault(),
+            Self::Redis(error) => error.fault(),
         }
     }
 }
@@ -162,7 +170,7 @@ impl Ports {
             State::File => file.writer().on_commit(committed),
             State::Server(server) => server.writer().on_commit(committed),
         }
-        let stores = store::cache::cached(stores, &options.cache);
+        let (stores, cache) = store::tiers::tiered(stores, &options.cache)?;
         let bus = EmbeddedBus::open(file.clone(), options.bus).await?;
         Ok(Self {
             stores,
@@ -171,6 +179,7 @@ impl Ports {
             tools,
             clock: Arc::new(SystemClock),
             metrics,
+            cache,
             state,
             embedded: Embedded { file, bus },
         })

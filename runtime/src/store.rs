@@ -3,22 +3,25 @@
 //! Every write that speaks for a step names the step's [`Epoch`]; when another claim has raised it the write changes
 //! nothing and answers [`Error::Fenced`], and whoever wrote stops at once. A write returns after it is durable.
 //!
-//! Adapters: [`sqlite`], [`postgres`]; [`cache`] goes before any of them. The behaviour is [`conformance`]; every adapter runs it
-//! unchanged.
+//! Adapters: [`sqlite`], [`postgres`]; the [`tiers`] ([`cache`], [`redis_cache`]) go before any of them. The behaviour is
+//! [`conformance`]; every adapter runs it unchanged, and so it is run through the tiers.
 
 pub mod cache;
 pub mod conformance;
 mod damage;
 mod fork;
+mod memory;
 mod nodes;
 pub mod payload;
 pub mod postgres;
 mod record;
+pub mod redis_cache;
 mod replies;
 mod reported;
 pub mod results;
 pub mod retention;
 pub mod sqlite;
+pub mod tiers;
 
 use std::sync::Arc;
 
@@ -28,6 +31,7 @@ use serde::Serialize;
 
 pub use self::damage::Damage;
 pub use self::fork::{Fork, NOBODY};
+pub use self::memory::{Memory, Remembered, SessionFilter, SessionRow};
 pub use self::nodes::{Nodes, Renewal};
 pub use self::replies::{Replies, ReplyOutcome, ReplyRow, ReplyState};
 pub use self::retention::{Cleaned, Retention};
@@ -351,50 +355,6 @@ pub trait Specs: Send + Sync {
     async fn keep(&self, spec: &AgentSpec) -> Result<String, Error>;
     /// The spec with this digest.
     async fn spec(&self, digest: &str) -> Result<Option<AgentSpec>, Error>;
-}
-
-/// What agents keep between events (`agent_states`).
-#[async_trait]
-pub trait Memory: Send + Sync {
-    /// The memory of an agent's session.
-    async fn load(&self, agent: &AgentName, session: &str) -> Result<Option<Remembered>, Error>;
-    /// Saves it over the version that was loaded (0 = none was there); [`Error::Conflict`] when another is there.
-    async fn save(&self, agent: &AgentName, session: &str, over: u64, body: &str) -> Result<u64, Error>;
-    /// The sessions that an agent remembers something of, by name, without what it remembers.
-    async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<SessionRow>, Error>;
-}
-
-/// A memory with its version stamp.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remembered {
-    /// Rises with every save.
-    pub version: u64,
-    /// JSON.
-    pub body: Arc<str>,
-}
-
-/// Which sessions.
-#[derive(Debug, Clone)]
-pub struct SessionFilter {
-    /// Of this agent.
-    pub agent: AgentName,
-    /// Behind this name in the order.
-    pub after: Option<String>,
-    /// At most.
-    pub limit: usize,
-}
-
-/// A session that an agent remembers something of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SessionRow {
-    /// Its name.
-    pub session: String,
-    /// The version of the memory.
-    pub version: u64,
-    /// Its size, in bytes.
-    pub bytes: u64,
-    /// When it was saved last.
-    pub updated_at: DateTime<Utc>,
 }
 
 /// Why the store did not do it.

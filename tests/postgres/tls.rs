@@ -1,14 +1,11 @@
 //! TLS to the server: `sslmode=verify-full` lets in the one certificate that was meant, and nobody else's.
 //!
-//! The certificates are made by the openssl program, which PostgreSQL's package brings along; they live in a temporary
-//! folder. Each case gets the server and an empty database, and answers what did not hold as text.
+//! Each case gets the server and an empty database, and answers what did not hold as text.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-use tempfile::TempDir;
 use troupe_runtime::postgres::{Database, Error, Options};
+use troupe_tests::authority::Authority;
 use troupe_tests::postgres::Postgres;
 
 use super::server::Run;
@@ -55,85 +52,5 @@ async fn refused(who: &str, url: &str) -> Result<(), String> {
         }
         Err(Error::Refused { .. }) => Ok(()),
         Err(other) => Err(format!("{who}: {other:?} is no clear refusal")),
-    }
-}
-
-/// Who signs certificates.
-struct Authority {
-    folder: TempDir,
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let authority = Self { folder: tempfile::tempdir().expect("a temporary folder") };
-        let subject = format!("/CN={name}");
-        authority.openssl(&[
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            &subject,
-            "-keyout",
-            "ca.key",
-            "-out",
-            "ca.crt",
-        ]);
-        authority
-    }
-
-    fn root(&self) -> PathBuf {
-        self.path("ca.crt")
-    }
-
-    /// A certificate and its key, for a server that is found under `name`.
-    fn issue(&self, name: &str) -> (PathBuf, PathBuf) {
-        std::fs::write(self.path("names"), format!("subjectAltName={name}\n")).expect("a file");
-        self.openssl(&[
-            "req",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-subj",
-            "/CN=server",
-            "-keyout",
-            "server.key",
-            "-out",
-            "server.csr",
-        ]);
-        self.openssl(&[
-            "x509",
-            "-req",
-            "-in",
-            "server.csr",
-            "-CA",
-            "ca.crt",
-            "-CAkey",
-            "ca.key",
-            "-CAcreateserial",
-            "-days",
-            "2",
-            "-extfile",
-            "names",
-            "-out",
-            "server.crt",
-        ]);
-        (self.path("server.crt"), self.path("server.key"))
-    }
-
-    fn openssl(&self, args: &[&str]) {
-        let made = Command::new("openssl").args(args).current_dir(self.folder.path()).output().expect("openssl runs");
-        assert!(made.status.success(), "openssl {}: {}", args[0], String::from_utf8_lossy(&made.stderr));
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        Path::join(self.folder.path(), name)
     }
 }

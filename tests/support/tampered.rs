@@ -255,6 +255,10 @@ impl Memory for Tampered {
         self.stores.memory.load(agent, session).await
     }
 
+    async fn refresh(&self, agent: &AgentName, session: &str, known: Remembered) -> Result<Option<Remembered>, Error> {
+        self.stores.memory.refresh(agent, session, known).await
+    }
+
     async fn save(&self, agent: &AgentName, session: &str, over: u64, body: &str) -> Result<u64, Error> {
         self.hand.save(&self.stores, agent, session, over, body).await
     }

@@ -30,7 +30,7 @@ const METRIC_HOME: &str = "runtime/src/telemetry/names.rs";
 const CRATES: [&str; 4] = ["troupe_runtime", "troupe_actors", "troupe_gateway", "troupe_tests"];
 
 /// Client libraries and the places that may name them.
-const LIBRARIES: [(&str, &[&str]); 15] = [
+const LIBRARIES: [(&str, &[&str]); 16] = [
     (
         "sqlx",
         &[
@@ -62,6 +62,7 @@ const LIBRARIES: [(&str, &[&str]); 15] = [
     ("opentelemetry", &["runtime/src/telemetry"]),
     ("opentelemetry_sdk", &["runtime/src/telemetry"]),
     ("moka", &["runtime/src/store"]),
+    ("redis", &["runtime/src/store/redis_cache"]),
     ("zstd", &["runtime/src/store/payload"]),
     ("ractor", &["actors/src/", "runtime/src/supervision", "gateway/src/"]),
     // Remote actors come with the cluster; until then nobody names the library.

@@ -8,7 +8,7 @@
 //! | `/health` (public) | the same, one word | the same, or the node is not ready |
 //!
 //! A look at the parts is good for a second for everybody: the public path costs the store nothing, however often it
-//! is asked. An agent that is unavailable or a broken file makes the node `degraded`, which still serves.
+//! is asked. An agent that is unavailable, a broken file or a sick Redis makes the node `degraded`, which still serves.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -20,6 +20,8 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use troupe_actors::registry::{AgentFilter, AgentStatus};
+use troupe_runtime::store::redis_cache::Standing;
+use troupe_runtime::store::tiers;
 
 use super::Admin;
 
@@ -69,11 +71,11 @@ async fn look(admin: &Admin) -> Value {
     {
         return report.clone();
     }
-    let (state, bus, agents) = tokio::join!(state(admin), bus(admin), agents(admin));
+    let (state, bus, cache, agents) = tokio::join!(state(admin), bus(admin), cache(admin), agents(admin));
     let components = json!({
         "state": state,
         "bus": bus,
-        "cache": off(),
+        "cache": cache,
         "config": config(admin),
         "scheduler": off(),
         "cluster": off(),
@@ -100,6 +102,31 @@ async fn state(admin: &Admin) -> Value {
     state["written"] = json!(report.written);
     state["waiting"] = json!(report.waiting);
     state
+}
+
+/// A cache that is sick degrades: every load is answered, by the database alone.
+async fn cache(admin: &Admin) -> Value {
+    let answers = admin.ports().cache.ping().await;
+    let tiers::Report { process, redis } = admin.ports().cache.report();
+    let Some(redis) = redis else {
+        let mut cache = json!(process);
+        cache["status"] = json!(HEALTHY);
+        cache["adapter"] = json!("in-process");
+        return cache;
+    };
+    let well = answers && redis.breaker == Standing::Closed && redis.takes_writes;
+    let mut cache = json!(redis);
+    cache["status"] = json!(if well { HEALTHY } else { DEGRADED });
+    cache["adapter"] = json!("redis");
+    cache["in_process"] = json!(process);
+    if let Some(last) = &redis.last_error {
+        let error = (admin.shared.setup.redact)(&last.error);
+        cache["last_error"]["error"] = json!(error);
+        if !well {
+            cache["error"] = json!(format!("{error}; memories are read from the database alone"));
+        }
+    }
+    cache
 }
 
 async fn bus(admin: &Admin) -> Value {

@@ -1,7 +1,8 @@
 //! `/v1/state/{agent}`: what an agent remembers, session by session.
 //!
 //! Lists come from the store and name no contents; one session shows what is remembered, without its secrets. An agent
-//! that is not configured any more is answered like the others: what it remembered is still there.
+//! that is not configured any more is answered like the others: what it remembered is still there. A flush drops what the
+//! tiers before the store keep ready, and nothing of what is remembered.
 
 use axum::Json;
 use axum::extract::State;
@@ -9,11 +10,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use troupe_runtime::domain::agent::AgentName;
 use troupe_runtime::store::SessionFilter;
+use troupe_runtime::store::tiers::Flushed;
 
 use super::params::{Params, Segment, Segments, limit};
-use super::problem::Problem;
+use super::problem::{Class, Problem};
 use super::verb::clipped;
-use super::{Admin, cursor};
+use super::{Admin, cursor, verb};
 
 /// Which sessions.
 #[derive(Debug, Deserialize)]
@@ -51,6 +53,24 @@ pub(super) async fn show(
 /// `GET /v1/state/{agent}/`: the session without a name.
 pub(super) async fn show_nameless(State(admin): State<Admin>, Segment(agent): Segment) -> Result<Json<Value>, Problem> {
     one(&admin, &agent, "").await
+}
+
+/// `POST /v1/state/{agent}:flush`
+pub(super) async fn act(State(admin): State<Admin>, Segment(segment): Segment) -> Result<Json<Value>, Problem> {
+    let (name, _flush) = verb::split(&segment, &["flush"])?;
+    let agent = named(name)?;
+    let Flushed { process, redis } = admin.ports().cache.flush(&agent).await;
+    tracing::info!(agent = name, "an operator flushed the agent's memory from the cache");
+    let mut dropped = json!({"in_process": process});
+    match redis {
+        None => {}
+        Some(Ok(memories)) => dropped["redis"] = json!(memories),
+        Some(Err(why)) => {
+            let why = format!("Redis still has what it keeps of agent {agent}, which does no harm: {why}");
+            return Err(Problem::new(Class::Unavailable, (admin.shared.setup.redact)(&why)));
+        }
+    }
+    admin.show(&json!({"agent": agent, "dropped": dropped}))
 }
 
 async fn one(admin: &Admin, agent: &str, session: &str) -> Result<Json<Value>, Problem> {

@@ -124,6 +124,10 @@ pub async fn examine(sources: &Sources) -> Vec<Finding> {
         None => look::database(&config.data_dir),
         Some(url) => look::server(url, &options::ports(&config).postgres).await,
     });
+    findings.push(match &config.redis_url {
+        None => Finding::ok("cache", "in the process; REDIS_URL is not set"),
+        Some(url) => look::redis(url, &options::redis(&config)).await,
+    });
     findings.push(agents(&config.agents, &secrets));
     findings.extend(slack(&config).await);
     findings.extend(look::models(&config.agents, &secrets).await);

@@ -1,4 +1,4 @@
-//! `troupe state`: what an agent remembers between events, session by session.
+//! `troupe state`: what an agent remembers between events, session by session; and dropping what is kept ready of it.
 //!
 //! Called by the command line; asks the admin API and prints. A session that is not there ends with exit code 3.
 
@@ -19,6 +19,11 @@ pub enum Verb {
     /// List the sessions that an agent remembers something of, or show what it remembers of one
     #[command(visible_alias = "get")]
     Show(Show),
+    /// Drop what this node and Redis keep ready of an agent's memory; what it remembers is in the database and stays
+    Flush {
+        /// The agent's name
+        agent: String,
+    },
 }
 
 /// Whose state.
@@ -51,7 +56,15 @@ const SESSIONS: Listing = Listing {
 
 /// Does what the verb says.
 pub async fn run(verb: Verb, client: &Client, printer: &mut Printer) -> Result<Exit, Error> {
-    let Verb::Show(show) = verb;
+    let show = match verb {
+        Verb::Show(show) => show,
+        Verb::Flush { agent } => {
+            let body = client.flush_state(&agent).await?;
+            printer.one(&body, &agent, |style| flushed(&body, style))?;
+            printer.note("what the agent remembers is in the database and was not touched");
+            return Ok(Exit::Ok);
+        }
+    };
     if let Some(session) = show.session {
         let body = client.session(&show.agent, &session).await?;
         printer.one(&body, text_at(&body, "session"), |style| sheet(&body, style))?;
@@ -77,11 +90,30 @@ fn sheet(memory: &Value, style: Style) -> String {
         .finish()
 }
 
+fn flushed(body: &Value, style: Style) -> String {
+    let dropped = body.get("dropped");
+    let shown = |tier: &str| dropped.and_then(|dropped| at(dropped, tier)).map(plain);
+    let sheet = Sheet::new(style)
+        .row("Agent", &at(body, "agent").map(plain).unwrap_or_default())
+        .row("In process", &format!("{} dropped", shown("in_process").unwrap_or_default()));
+    match shown("redis") {
+        Some(memories) => sheet.row("Redis", &format!("{memories} dropped")).finish(),
+        None => sheet.finish(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_flush_says_what_was_dropped_where() {
+        let dropped = flushed(&json!({"agent": "support", "dropped": {"in_process": 2, "redis": 3}}), Style::PLAIN);
+        assert!(dropped.contains("In process:     2 dropped\nRedis:          3 dropped"), "{dropped}");
+        assert!(!flushed(&json!({"agent": "a", "dropped": {"in_process": 0}}), Style::PLAIN).contains("Redis"));
+    }
 
     #[test]
     fn the_sheet_has_the_memory_below_its_version() {

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use troupe_runtime::domain::agent::AgentName;
 use troupe_runtime::ports::Ports;
+use troupe_runtime::store::redis_cache::{self, Standing};
+use troupe_runtime::store::tiers;
 use troupe_runtime::telemetry::metrics::Reading;
 use troupe_runtime::telemetry::names;
 
@@ -32,6 +34,8 @@ pub(super) fn observe(ports: &Arc<Ports>, received: &Arc<IngressStats>, sent: &A
     ports.metrics.observe(names::STORE_TRANSACTIONS, written(|w| w.transactions));
     ports.metrics.observe(names::STORE_BATCH_OPERATIONS, written(|w| w.operations));
     ports.metrics.observe(names::STORE_ROWS, written(|w| w.rows));
+
+    cache(ports);
 
     let stats = received.clone();
     ports.metrics.observe(names::SLACK_REQUESTS, move || {
@@ -66,6 +70,43 @@ pub(super) fn observe(ports: &Arc<Ports>, received: &Arc<IngressStats>, sent: &A
     });
     let stats = sent.clone();
     ports.metrics.observe(names::REPLY_DOUBTFUL, move || vec![Reading::plain(stats.doubtful.load(Ordering::Relaxed))]);
+}
+
+/// The tiers before the store; what only Redis has is not there without one.
+fn cache(ports: &Arc<Ports>) {
+    let weak = Arc::downgrade(ports);
+    let seen = move |of: fn(&tiers::Report) -> Vec<Reading>| {
+        let ports = weak.clone();
+        move || ports.upgrade().map(|ports| of(&ports.cache.report())).unwrap_or_default()
+    };
+    ports.metrics.observe(names::CACHE_LOOKUPS, seen(lookups));
+    let of_redis = |of: fn(&redis_cache::Report) -> u64| move |report: &tiers::Report| report.redis.as_ref().map(of);
+    for (metric, of) in [
+        (names::CACHE_ERRORS, of_redis(|redis| redis.errors)),
+        (names::CACHE_SKIPPED, of_redis(|redis| redis.skipped)),
+        (names::CACHE_BREAKER_OPEN, of_redis(|redis| u64::from(redis.breaker != Standing::Closed))),
+    ] {
+        let weak = Arc::downgrade(ports);
+        ports.metrics.observe(metric, move || {
+            let value = weak.upgrade().and_then(|ports| of(&ports.cache.report()));
+            value.map(|value| vec![Reading::plain(value)]).unwrap_or_default()
+        });
+    }
+}
+
+fn lookups(report: &tiers::Report) -> Vec<Reading> {
+    let process = report.process;
+    let mut found = vec![("process", "hit", process.hits), ("process", "miss", process.misses)];
+    found.push(("process", "outdated", process.outdated));
+    if let Some(redis) = &report.redis {
+        found.extend([("redis", "hit", redis.hits), ("redis", "miss", redis.misses)]);
+        found.extend([("redis", "outdated", redis.outdated), ("redis", "unreadable", redis.unreadable)]);
+    }
+    let reading = |(tier, outcome, value): (&str, &str, u64)| Reading {
+        labels: vec![(names::TIER, tier.to_owned()), (names::OUTCOME, outcome.to_owned())],
+        value,
+    };
+    found.into_iter().map(reading).collect()
 }
 
 fn readings(label: &'static str, counts: &[(&str, &AtomicU64)]) -> Vec<Reading> {

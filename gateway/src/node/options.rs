@@ -38,18 +38,14 @@ pub(crate) fn ports(config: &NodeConfig) -> ports::Options {
             batch_max: of_store.batch_max,
             writer_queue_max: of_store.writer_queue_max,
         },
-        store: store::Options {
-            rows_max: of_store.rows_max,
-            payload: store::payload::Options {
-                compress_above: of_store.compress_above,
-                compress_min: of_store.compress_min,
-                bytes_max: of_store.payload_bytes_max,
+        store: store::Options { rows_max: of_store.rows_max, payload: payloads(config), ..store::Options::default() },
+        cache: store::tiers::Options {
+            process: store::cache::Options {
+                memory_bytes_max: of_store.cache_bytes_max,
+                specs_max: of_store.cache_specs_max,
             },
-            ..store::Options::default()
-        },
-        cache: store::cache::Options {
-            memory_bytes_max: of_store.cache_bytes_max,
-            specs_max: of_store.cache_specs_max,
+            redis_url: config.redis_url.clone(),
+            redis: redis(config),
         },
         bus: bus::Options {
             retry_ladder: of_bus.retry_ladder.clone(),
@@ -58,6 +54,31 @@ pub(crate) fn ports(config: &NodeConfig) -> ports::Options {
             cache_bytes_max: of_bus.cache_bytes_max,
             index_events_max: of_bus.index_events_max,
         },
+    }
+}
+
+pub(crate) fn redis(config: &NodeConfig) -> store::redis_cache::Options {
+    let of = &config.cache;
+    store::redis_cache::Options {
+        answer_timeout: of.answer_timeout,
+        connect_timeout: of.connect_timeout,
+        failures_max: of.failures_max,
+        rest: of.rest,
+        keep: of.keep,
+        memory_bytes_max: of.memory_bytes_max,
+        key_prefix: of.key_prefix.clone(),
+        flush_timeout: of.flush_timeout,
+        tls_ca: of.tls_ca.clone(),
+        payload: payloads(config),
+    }
+}
+
+fn payloads(config: &NodeConfig) -> store::payload::Options {
+    let of = &config.store;
+    store::payload::Options {
+        compress_above: of.compress_above,
+        compress_min: of.compress_min,
+        bytes_max: of.payload_bytes_max,
     }
 }
 

@@ -32,8 +32,8 @@ use variables::{VARIABLES, Variable, flag_name};
 pub use example::node_example;
 pub use prices::Price;
 pub use sections::{
-    Admin, Agents, Bus, Cluster, Http, HttpGet, Identity, Journal, Lease, Log, Models, Postgres, Replies, Slack, Steps,
-    Store, Supervision, Tools,
+    Admin, Agents, Bus, Cache, Cluster, Http, HttpGet, Identity, Journal, Lease, Log, Models, Postgres, Replies, Slack,
+    Steps, Store, Supervision, Tools,
 };
 pub use sources::Sources;
 
@@ -65,7 +65,7 @@ section! {
         database_url: Option<SecretString> = None, Kind::Secret(&formats::DATABASE_URL);
         /// RabbitMQ instead of the embedded bus; arrives with a later version.
         amqp_url: Option<SecretString> = None, Kind::Secret(&formats::AMQP_URL);
-        /// Redis instead of the cache in the process; arrives with a later version.
+        /// Redis as a read cache of what agents remember, shared by the nodes of one database: `redis://user:password@host:port/0`, `rediss://` for TLS; the cache in the process alone when there is none.
         redis_url: Option<SecretString> = None, Kind::Secret(&formats::REDIS_URL);
         /// The link between nodes; arrives with a later version.
         cluster: Cluster = Cluster::default(), Kind::Table(&Cluster::TABLE);
@@ -81,6 +81,8 @@ section! {
         store: Store = Store::default(), Kind::Table(&Store::TABLE);
         /// The connections to PostgreSQL, where it keeps the state.
         postgres: Postgres = Postgres::default(), Kind::Table(&Postgres::TABLE);
+        /// The read cache in Redis, where there is one.
+        cache: Cache = Cache::default(), Kind::Table(&Cache::TABLE);
         /// Calls to models.
         models: Models = Models::default(), Kind::Table(&Models::TABLE);
         /// Built-in tools.

@@ -70,7 +70,10 @@ impl Setting for String {
     }
 
     fn yaml(&self, _: &Kind) -> Option<String> {
-        let misread = Value::plain(self) != Value::Text(self.clone()) || self.starts_with('*') || self.contains(": ");
+        let misread = Value::plain(self) != Value::Text(self.clone())
+            || self.starts_with('*')
+            || self.ends_with(':')
+            || self.contains(": ");
         Some(if self.is_empty() || misread { format!("{self:?}") } else { self.clone() })
     }
 }

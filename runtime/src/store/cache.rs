@@ -1,25 +1,22 @@
 //! A bounded read cache in the process, in front of [`Memory`] and [`Specs`].
 //!
-//! It is never written back and never a lock: every save goes to the store first, and the version that the store
-//! checks is what decides. A memory is kept with its version and is replaced by a newer one only; a load that was
-//! under way while the same memory was saved is answered but not kept, so that nobody is shown an older version than
-//! was saved through here. A save of another node, or one whose caller did not wait for it, is noticed at the next
-//! conflict, which drops the kept version.
-//! [`crate::ports`] wraps the stores once; a full cache forgets, and what fails is the store behind it.
+//! What an agent remembers may change behind this node's back: another node saves it, a step's completion does, a save
+//! goes on whose caller has stopped waiting, an operator restores a backup. So a kept memory is never an answer by
+//! itself. Every load asks the store behind, and offers it what is kept ([`Memory::refresh`]): either that is still the
+//! memory, by the row itself, or the answer brings the other one. What the cache saves is the text on its way, not
+//! the question. Never written back, never a lock. Specs never change under their digest, and are kept as they are.
+//!
+//! [`super::tiers`] puts it before the stores, once. A full cache forgets; what fails is the store behind it.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use moka::ops::compute::Op;
 use moka::sync::Cache;
+use serde::Serialize;
 
 use super::{Error, Memory, Remembered, SessionFilter, SessionRow, Specs, Stores};
 use crate::domain::agent::{AgentName, AgentSpec};
-
-/// Counters of saves: keys share them by hash, so that a busy agent rarely disturbs another.
-const SAVE_COUNTERS: usize = 64;
 
 /// Limits of the cache.
 #[derive(Debug, Clone)]
@@ -46,15 +43,30 @@ pub fn cached(stores: Stores, options: &Options) -> Stores {
     }
 }
 
+/// What came of the loads so far, and what is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// What was kept was the memory.
+    pub hits: u64,
+    /// Nothing was kept.
+    pub misses: u64,
+    /// What was kept was another version by then.
+    pub outdated: u64,
+    /// Memories that are kept.
+    pub memories: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 type Key = (AgentName, String);
 
-/// Memories, the newest known version of each.
+/// Memories, the last known version of each.
 pub struct CachedMemory {
     behind: Arc<dyn Memory>,
     kept: Cache<Key, Remembered>,
-    /// Saves begun and ended, by the hash of the key.
-    saves: [AtomicU64; SAVE_COUNTERS],
-    hasher: RandomState,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    outdated: AtomicU64,
 }
 
 impl CachedMemory {
@@ -67,23 +79,34 @@ impl CachedMemory {
         Self {
             behind,
             kept: Cache::builder().name("memory").max_capacity(options.memory_bytes_max).weigher(bytes).build(),
-            saves: std::array::from_fn(|_| AtomicU64::new(0)),
-            hasher: RandomState::new(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            outdated: AtomicU64::new(0),
         }
     }
 
-    fn saves(&self, key: &Key) -> &AtomicU64 {
-        &self.saves[(self.hasher.hash_one(key) as usize) % SAVE_COUNTERS]
+    /// What came of the loads so far.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let [hits, misses, outdated] =
+            [&self.hits, &self.misses, &self.outdated].map(|count| count.load(Ordering::Relaxed));
+        let (memories, bytes) = (self.kept.entry_count(), self.kept.weighted_size());
+        Report { hits, misses, outdated, memories, bytes }
     }
 
-    /// Keeps a version unless a newer one is there. Over an older one always: what was found must not be followed by what
-    /// came before it. Over none only if `absent` allows it at the moment of writing: a newer one may have come and gone.
-    fn keep(&self, key: Key, memory: Remembered, absent: impl Fn() -> bool) {
-        self.kept.entry(key).and_compute_with(|there| match there {
-            Some(there) if there.value().version >= memory.version => Op::Nop,
-            None if !absent() => Op::Nop,
-            _ => Op::Put(memory),
-        });
+    /// Drops what is kept of an agent; answers how many memories that was.
+    #[must_use]
+    pub fn flush(&self, agent: &AgentName) -> u64 {
+        let theirs: Vec<_> = self.kept.iter().map(|(key, _)| key).filter(|key| key.0 == *agent).collect();
+        theirs.iter().filter(|key| self.kept.remove(&***key).is_some()).count() as u64
+    }
+
+    /// Keeps what the store has just said.
+    fn keep(&self, key: Key, now: Option<&Remembered>) {
+        match now {
+            Some(memory) => self.kept.insert(key, memory.clone()),
+            None => self.kept.invalidate(&key),
+        }
     }
 }
 
@@ -91,29 +114,32 @@ impl CachedMemory {
 impl Memory for CachedMemory {
     async fn load(&self, agent: &AgentName, session: &str) -> Result<Option<Remembered>, Error> {
         let key = (agent.clone(), session.to_owned());
-        if let Some(memory) = self.kept.get(&key) {
-            return Ok(Some(memory));
+        let Some(known) = self.kept.get(&key) else {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+            let now = self.behind.load(agent, session).await?;
+            self.keep(key, now.as_ref());
+            return Ok(now);
+        };
+        let now = self.behind.refresh(agent, session, known.clone()).await?;
+        if now.as_ref().is_some_and(|now| now.is(&known)) {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.outdated.fetch_add(1, Ordering::Relaxed);
+            self.keep(key, now.as_ref());
         }
-        let before = self.saves(&key).load(Ordering::SeqCst);
-        let loaded = self.behind.load(agent, session).await?;
-        if let Some(memory) = &loaded {
-            let saves = self.saves(&key);
-            self.keep(key.clone(), memory.clone(), || saves.load(Ordering::SeqCst) == before);
-        }
-        Ok(loaded)
+        Ok(now)
+    }
+
+    async fn refresh(&self, agent: &AgentName, session: &str, known: Remembered) -> Result<Option<Remembered>, Error> {
+        let now = self.behind.refresh(agent, session, known).await?;
+        self.keep((agent.clone(), session.to_owned()), now.as_ref());
+        Ok(now)
     }
 
     async fn save(&self, agent: &AgentName, session: &str, over: u64, body: &str) -> Result<u64, Error> {
-        let key = (agent.clone(), session.to_owned());
-        let saved = self.behind.save(agent, session, over, body).await;
-        // From here on no load that began before may keep what it found.
-        self.saves(&key).fetch_add(1, Ordering::SeqCst);
-        match &saved {
-            Ok(version) => self.keep(key, Remembered { version: *version, body: body.into() }, || true),
-            // A conflict: another version is there. Anything else: it may be.
-            Err(_) => self.kept.invalidate(&key),
-        }
-        saved
+        let version = self.behind.save(agent, session, over, body).await?;
+        self.keep((agent.clone(), session.to_owned()), Some(&Remembered::new(version, body)));
+        Ok(version)
     }
 
     async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<SessionRow>, Error> {
@@ -160,8 +186,6 @@ impl Specs for CachedSpecs {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::Notify;
-
     use super::*;
     use crate::sqlite::{self, Database};
     use crate::store::sqlite as adapter;
@@ -175,99 +199,50 @@ mod tests {
         "support".parse().unwrap()
     }
 
-    /// The store, but what a load has found arrives only when the test says so.
-    struct Held {
-        store: Arc<dyn Memory>,
-        found: Notify,
-        go: Notify,
-    }
-
-    #[async_trait]
-    impl Memory for Held {
-        async fn load(&self, agent: &AgentName, session: &str) -> Result<Option<Remembered>, Error> {
-            let loaded = self.store.load(agent, session).await;
-            self.found.notify_one();
-            self.go.notified().await;
-            loaded
-        }
-
-        async fn save(&self, agent: &AgentName, session: &str, over: u64, body: &str) -> Result<u64, Error> {
-            self.store.save(agent, session, over, body).await
-        }
-
-        async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<SessionRow>, Error> {
-            self.store.sessions(filter).await
-        }
-    }
-
     #[tokio::test]
-    async fn a_load_that_a_save_has_overtaken_is_not_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let (_database, stores) = opened(&dir).await;
-        let version = stores.memory.save(&support(), "s", 0, "old").await.unwrap();
-        let held = Arc::new(Held { store: stores.memory, found: Notify::new(), go: Notify::new() });
-        let cache = Arc::new(CachedMemory::new(held.clone(), &Options::default()));
-
-        let slow = tokio::spawn({
-            let cache = cache.clone();
-            async move { cache.load(&support(), "s").await }
-        });
-        held.found.notified().await;
-        cache.save(&support(), "s", version, "new").await.unwrap();
-        // The new version is forgotten, as in a full cache: the counter alone must keep the old one out.
-        cache.kept.invalidate(&(support(), "s".to_owned()));
-        held.go.notify_one();
-        assert_eq!(&*slow.await.unwrap().unwrap().unwrap().body, "old", "it began before the save");
-
-        held.go.notify_one();
-        assert_eq!(&*cache.load(&support(), "s").await.unwrap().unwrap().body, "new");
-    }
-
-    #[tokio::test]
-    async fn what_was_found_replaces_an_older_version_that_was_kept_meanwhile() {
-        let dir = tempfile::tempdir().unwrap();
-        let (_database, stores) = opened(&dir).await;
-        let first = stores.memory.save(&support(), "s", 0, "first").await.unwrap();
-        let second = stores.memory.save(&support(), "s", first, "second").await.unwrap();
-        let held = Arc::new(Held { store: stores.memory, found: Notify::new(), go: Notify::new() });
-        let cache = Arc::new(CachedMemory::new(held.clone(), &Options::default()));
-        let slow = tokio::spawn({
-            let cache = Arc::clone(&cache);
-            async move { cache.load(&support(), "s").await }
-        });
-        held.found.notified().await;
-        // The save of the first version ends only now, while that of the second is committed and has not ended.
-        let key = (support(), "s".to_owned());
-        cache.saves(&key).fetch_add(1, Ordering::SeqCst);
-        cache.keep(key, Remembered { version: first, body: "first".into() }, || true);
-        held.go.notify_one();
-        assert_eq!(slow.await.unwrap().unwrap().unwrap().version, second);
-        assert_eq!(cache.load(&support(), "s").await.unwrap().unwrap().version, second, "older than what was shown");
-    }
-
-    #[tokio::test]
-    async fn a_kept_memory_is_not_asked_for_again() {
+    async fn a_kept_memory_is_asked_for_again_and_its_text_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let (database, stores) = opened(&dir).await;
-        let stores = cached(stores, &Options::default());
-        let version = stores.memory.save(&support(), "s", 0, "{}").await.unwrap();
+        let cache = CachedMemory::new(stores.memory, &Options::default());
+        cache.save(&support(), "s", 0, "{}").await.unwrap();
+        let (first, second) = (cache.load(&support(), "s").await.unwrap(), cache.load(&support(), "s").await.unwrap());
+        assert!(first.unwrap().is(&second.unwrap()), "the text was read again");
+        assert_eq!(cache.load(&support(), "other").await.unwrap(), None);
+        let Report { hits, misses, outdated, .. } = cache.report();
+        assert_eq!((hits, misses, outdated), (2, 1, 0));
+        // Without the store nobody knows whether it is still the one.
         database.close().await;
-        let kept = stores.memory.load(&support(), "s").await.unwrap();
-        assert_eq!(kept, Some(Remembered { version, body: "{}".into() }));
-        assert!(stores.memory.load(&support(), "other").await.is_err());
+        assert!(cache.load(&support(), "s").await.is_err());
     }
 
     #[tokio::test]
-    async fn a_save_of_another_node_is_noticed_at_the_conflict() {
+    async fn a_save_behind_its_back_is_seen_by_the_next_load() {
         let dir = tempfile::tempdir().unwrap();
         let (_database, stores) = opened(&dir).await;
         let here = CachedMemory::new(stores.memory.clone(), &Options::default());
         let there = CachedMemory::new(stores.memory, &Options::default());
         let version = here.save(&support(), "s", 0, "here").await.unwrap();
         there.save(&support(), "s", version, "there").await.unwrap();
-        let over_old = here.save(&support(), "s", version, "late").await;
-        assert!(matches!(over_old, Err(Error::Conflict(_))));
         assert_eq!(&*here.load(&support(), "s").await.unwrap().unwrap().body, "there");
+        assert!(matches!(here.save(&support(), "s", version, "late").await, Err(Error::Conflict(_))));
+        assert_eq!(&*here.load(&support(), "s").await.unwrap().unwrap().body, "there");
+        assert_eq!((here.report().hits, here.report().outdated), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_flush_drops_one_agent_s() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_database, stores) = opened(&dir).await;
+        let cache = CachedMemory::new(stores.memory, &Options::default());
+        let sales: AgentName = "sales".parse().unwrap();
+        for (agent, session) in [(&support(), "a"), (&support(), "b"), (&sales, "a")] {
+            cache.save(agent, session, 0, "{}").await.unwrap();
+        }
+        assert_eq!((cache.flush(&support()), cache.flush(&support())), (2, 0));
+        for (agent, session) in [(&support(), "a"), (&support(), "b"), (&sales, "a")] {
+            assert_eq!(&*cache.load(agent, session).await.unwrap().unwrap().body, "{}");
+        }
+        assert_eq!((cache.report().hits, cache.report().misses), (1, 2));
     }
 
     #[tokio::test]
@@ -279,7 +254,7 @@ mod tests {
             cache.save(&support(), &number.to_string(), 0, &"x".repeat(200)).await.unwrap();
         }
         cache.kept.run_pending_tasks();
-        let kept = cache.kept.weighted_size();
+        let kept = cache.report().bytes;
         assert!((200..=4096).contains(&kept), "{kept}");
         assert_eq!(cache.load(&support(), "0").await.unwrap().unwrap().body.len(), 200);
     }

@@ -56,6 +56,8 @@ pub const MODEL: &str = "model";
 pub const OUTCOME: &str = "outcome";
 /// Which tool.
 pub const TOOL: &str = "tool";
+/// Which tier before the store: `process` or `redis`.
+pub const TIER: &str = "tier";
 /// Which queue.
 pub const QUEUE: &str = "queue";
 /// What Slack was answered, as a word or a status.
@@ -148,6 +150,22 @@ pub const STORE_BATCH: Metric =
 /// Rows in them.
 pub const STORE_ROWS: Metric =
     metric("troupe_store_rows", Kind::ReadCounter, "", "Rows that the committed transactions changed");
+/// Loads of memories, by what a tier made of them.
+pub const CACHE_LOOKUPS: Metric = metric(
+    "troupe_cache_lookups",
+    Kind::ReadCounter,
+    "",
+    "Memories that a tier was asked for: hit, miss, outdated (another version by then), unreadable",
+);
+/// Redis in trouble.
+pub const CACHE_ERRORS: Metric =
+    metric("troupe_cache_errors", Kind::ReadCounter, "", "Operations of Redis that failed or took too long");
+/// Redis left alone.
+pub const CACHE_SKIPPED: Metric =
+    metric("troupe_cache_skipped", Kind::ReadCounter, "", "Operations that were left out while Redis was left alone");
+/// Whether it is.
+pub const CACHE_BREAKER_OPEN: Metric =
+    metric("troupe_cache_breaker_open", Kind::Gauge, "", "1 while Redis is left alone, 0 while it is asked");
 /// Whether the node may begin anything.
 pub const LEASE_HELD: Metric =
     metric("troupe_lease_held", Kind::Gauge, "", "1 while the node holds its lease, 0 while it begins nothing");
@@ -186,7 +204,7 @@ pub const HTTP_REQUESTS: Metric =
     metric("troupe_http_requests", Kind::Counter, "", "HTTP requests, by route and status");
 
 /// Every metric there is.
-pub const ALL: [Metric; 26] = [
+pub const ALL: [Metric; 30] = [
     TASK_DURATION,
     TASK_SUCCESS,
     TASK_FAILURE,
@@ -202,6 +220,10 @@ pub const ALL: [Metric; 26] = [
     STORE_BATCH_OPERATIONS,
     STORE_BATCH,
     STORE_ROWS,
+    CACHE_LOOKUPS,
+    CACHE_ERRORS,
+    CACHE_SKIPPED,
+    CACHE_BREAKER_OPEN,
     LEASE_HELD,
     LEASE_LAPSES,
     CLEANED_ROWS,

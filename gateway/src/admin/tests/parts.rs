@@ -11,10 +11,11 @@ async fn every_part_says_how_it_is() {
     let body = answer.json();
     assert_eq!(body["status"], "healthy");
     let parts = &body["components"];
-    for part in ["state", "bus", "config", "agents"] {
+    for part in ["state", "bus", "cache", "config", "agents"] {
         assert_eq!(parts[part]["status"], "healthy", "{part}");
     }
-    for part in ["cache", "scheduler", "cluster"] {
+    assert_eq!((&parts["cache"]["adapter"], &parts["cache"]["hits"]), (&json!("in-process"), &json!(0)));
+    for part in ["scheduler", "cluster"] {
         assert_eq!(parts[part], json!({"status": "off"}), "{part}");
     }
     assert_eq!((&parts["agents"]["by_status"]["ready"], &parts["config"]["agents"]), (&json!(2), &json!(2)));

@@ -87,3 +87,22 @@ async fn a_memory_is_listed_by_session_and_shown_without_its_secrets() {
     }
     house.get("/v1/state/keeper?cursor=c1").await.problem(400);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_drops_what_is_kept_ready_and_nothing_of_what_is_remembered() {
+    let house = House::open().await;
+    let memory = &house.troupe.ports().stores.memory;
+    for (agent, session) in [("keeper", "a"), ("keeper", "b"), ("gone", "a")] {
+        memory.save(&agent.parse().unwrap(), session, 0, "{}").await.unwrap();
+    }
+    for (agent, dropped) in [("keeper", 2), ("keeper", 0), ("gone", 1), ("nobody", 0)] {
+        let answer = house.send(&format!("/v1/state/{agent}:flush"), &Value::Null).await;
+        assert_eq!((answer.status, answer.json()), (200, json!({"agent": agent, "dropped": {"in_process": dropped}})));
+    }
+    let sessions = house.get("/v1/state/keeper").await.json();
+    assert_eq!(sessions["items"].as_array().unwrap().len(), 2);
+    assert_eq!(house.get("/v1/state/keeper/a").await.json()["version"], 1);
+    for missing in ["keeper", "keeper:forget", "No:flush"] {
+        house.send(&format!("/v1/state/{missing}"), &Value::Null).await.problem(404);
+    }
+}

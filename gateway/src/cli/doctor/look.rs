@@ -14,9 +14,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use troupe_runtime::config::{Agents, load_agents, secret_names};
 use troupe_runtime::domain::agent::{ModelSpec, ProviderKind};
-use troupe_runtime::postgres::{self, Look};
+use troupe_runtime::postgres;
 use troupe_runtime::secret::{SecretString, Secrets};
 use troupe_runtime::sqlite::FILE_NAME;
+use troupe_runtime::store::redis_cache::{self, Look, RedisMemory};
 use url::Url;
 
 use super::Finding;
@@ -86,7 +87,7 @@ pub(super) fn database(dir: &Path) -> Finding {
 
 /// Whether the server that keeps the state answers, and to which version its tables belong.
 pub(super) async fn server(url: &SecretString, options: &postgres::Options) -> Finding {
-    let Look { place, version, migration, known } = match postgres::Database::look(url, options).await {
+    let postgres::Look { place, version, migration, known } = match postgres::Database::look(url, options).await {
         Ok(look) => look,
         Err(error) => {
             // What is wrong, and behind the last semicolon what to do.
@@ -101,6 +102,18 @@ pub(super) async fn server(url: &SecretString, options: &postgres::Options) -> F
         Ordering::Equal => Finding::ok("database", seen),
         Ordering::Greater => {
             Finding::broken("database", seen, "a newer troupe has migrated it: run that version, or restore a backup")
+        }
+    }
+}
+
+/// Whether the Redis of the cache answers, and does what is asked of it.
+pub(super) async fn redis(url: &SecretString, options: &redis_cache::Options) -> Finding {
+    match RedisMemory::look(url, options).await {
+        Ok(Look { place, version }) => Finding::ok("cache", format!("{place} answers, Redis {version}")),
+        Err(error) => {
+            let text = error.to_string();
+            let (seen, advice) = text.rsplit_once("; ").unwrap_or((&text, "check REDIS_URL"));
+            Finding::broken("cache", seen, advice)
         }
     }
 }

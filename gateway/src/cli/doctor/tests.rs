@@ -114,6 +114,20 @@ async fn a_server_that_does_not_answer_is_broken_and_its_password_stays_secret()
 }
 
 #[tokio::test]
+async fn a_redis_that_does_not_answer_is_broken_and_its_password_stays_secret() {
+    let dir = folder(&[("agents/guide.yaml", GOOD)]);
+    let free = nobody().await.replace("http://", "");
+    let url = format!("redis://:hunter2@{free}/0");
+    let findings = examine(&sources(dir.path(), &nobody().await, &[("REDIS_URL", &url)])).await;
+    let finding = find(&findings, "cache");
+    assert_eq!(finding.health, Health::Broken);
+    assert!(finding.seen.contains(&format!("redis://{free}/0")) && finding.advice.contains("REDIS_URL"), "{finding:?}");
+    assert!(!format!("{findings:?}").contains("hunter2"), "a password is shown");
+    let without = examine(&sources(dir.path(), &nobody().await, &[])).await;
+    assert_eq!(find(&without, "cache").health, Health::Ok);
+}
+
+#[tokio::test]
 async fn a_provider_is_reached_for_only_with_a_key() {
     let spec = |key: &str| {
         GOOD.replace("guide", key).replace(

@@ -267,6 +267,30 @@ section! {
 }
 
 section! {
+    /// The read cache in Redis, where there is one.
+    pub struct Cache {
+        /// Time that Redis has for one operation; after it the database alone answers.
+        answer_timeout: Duration = Duration::from_millis(50), Kind::Duration(Duration::from_millis(1), SECOND);
+        /// Time that connecting to Redis may take; nobody waits for it longer than for an operation.
+        connect_timeout: Duration = SECOND, TIME;
+        /// Failures in a row after which Redis is left alone.
+        failures_max: u32 = 5, count(1_000);
+        /// How long Redis is left alone then, before one operation tries it again.
+        rest: Duration = Duration::from_secs(5), TIME;
+        /// How long Redis keeps a memory that nobody saves.
+        keep: Duration = DAY, Kind::Duration(SECOND, Duration::from_hours(24 * 365));
+        /// Size of a memory that Redis keeps; a larger one is read from the database.
+        memory_bytes_max: usize = MIB, SIZE;
+        /// What the keys begin with; give each database that shares a Redis its own.
+        key_prefix: String = "troupe:".to_owned(), Kind::Text(&SOME_TEXT);
+        /// Time that `troupe state flush` may take in Redis.
+        flush_timeout: Duration = Duration::from_secs(10), TIME;
+        /// PEM file of the authority that a `rediss://` server's certificate must come from; the system's when there is none.
+        tls_ca: Option<PathBuf> = None, Kind::Text(&SOME_TEXT);
+    }
+}
+
+section! {
     /// Calls to models.
     pub struct Models {
         /// Tries of one call at one model before the next of the chain is asked.

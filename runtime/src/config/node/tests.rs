@@ -149,8 +149,8 @@ fn settings_that_contradict_one_another_are_refused() {
 
 #[test]
 fn what_arrives_later_is_said_and_its_secret_is_not() {
-    let told = problems(&env(&[("AMQP_URL", "amqp://u:hunter2@x"), ("REDIS_URL", "redis://x")]));
-    assert_eq!(told.len(), 2);
+    let told = problems(&env(&[("AMQP_URL", "amqp://u:hunter2@x")]));
+    assert_eq!(told.len(), 1);
     assert!(told[0].starts_with("AMQP_URL: amqp_url: RabbitMQ arrives with a later version"), "{told:?}");
     assert!(!told.concat().contains("hunter2"));
     let told = problems(&file("cluster: {seeds: [a, b]}\n"));
@@ -163,6 +163,20 @@ fn a_database_server_is_named_by_a_url_that_nobody_sees() {
     assert!(config.database_url.is_some() && !format!("{config:?}").contains("hunter2"));
     let told = problems(&env(&[("DATABASE_URL", "mysql://u:hunter2@db/troupe")]));
     assert!(told[0].starts_with("DATABASE_URL: ") && !told.concat().contains("hunter2"), "{told:?}");
+}
+
+#[test]
+fn redis_is_named_by_a_url_that_nobody_sees() {
+    for good in ["redis://:hunter2@cache:6379/0", "rediss://u:hunter2@cache"] {
+        let config = load(&env(&[("REDIS_URL", good)])).unwrap();
+        assert!(config.redis_url.is_some() && !format!("{config:?}").contains("hunter2"));
+    }
+    let told = problems(&env(&[("REDIS_URL", "http://:hunter2@cache")]));
+    assert!(told[0].starts_with("REDIS_URL: ") && !told.concat().contains("hunter2"), "{told:?}");
+    let limits =
+        load(&file("cache: {answer_timeout: 20ms, failures_max: 3, rest: 1s, tls_ca: ca.pem}\n")).unwrap().cache;
+    assert_eq!((limits.answer_timeout, limits.failures_max), (Duration::from_millis(20), 3));
+    assert_eq!(limits.tls_ca.as_deref(), Some(Path::new("ca.pem")));
 }
 
 #[test]

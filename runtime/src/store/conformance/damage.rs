@@ -16,7 +16,7 @@ use crate::domain::event::Event;
 use crate::domain::ids::{StepId, TaskId};
 use crate::domain::journal::Act;
 use crate::domain::outcome::Outcome;
-use crate::store::{Acceptance, Claim, Completion, Damage, Error, TaskFilter, payload};
+use crate::store::{Acceptance, Claim, Completion, Damage, Error, Remembered, TaskFilter, payload};
 
 /// Flips of one text.
 const FLIPS: usize = 48;
@@ -130,6 +130,7 @@ pub(super) fn cases() -> Vec<Case> {
         case!("no flipped byte of an entry goes unnoticed", entry_flips),
         case!("no flipped byte of a result goes unnoticed", result_flips),
         case!("no flipped byte of a memory goes unnoticed", memory_flips),
+        case!("a memory that is known is not read again, however damaged", memory_known),
         case!("no flipped byte of a spec goes unnoticed", spec_flips),
         case!("a damaged row stands in nobody's way", isolated),
         case!("rows from before the checksums are read as they are", before),
@@ -348,6 +349,24 @@ async fn memory_flips(harness: &mut dyn Harness) -> Verdict {
     ensure(stores.memory.load(&agent, "whole").await?.is_some(), "the memory beside them is gone")
 }
 
+async fn memory_known(harness: &mut dyn Harness) -> Verdict {
+    let stores = open(harness).await?;
+    let agent: AgentName = "support".parse()?;
+    for packed in [false, true] {
+        let (session, body) = (if packed { "packed" } else { "plain" }, words(packed));
+        let version = stores.memory.save(&agent, session, 0, &body).await?;
+        let row = Row::Memory(agent.to_string(), session.to_owned());
+        let (column, raw) =
+            if packed { ("packed", Raw::Bytes(vec![0; 20])) } else { ("body", Raw::Text(b"x".to_vec())) };
+        poke(harness, &row, column, raw).await?;
+        let known = Remembered::new(version, body.as_str());
+        let found = stores.memory.refresh(&agent, session, known.clone()).await?;
+        equal("the known one", &found, &Some(known))?;
+        damage(session, stores.memory.refresh(&agent, session, Remembered::new(version, "other")).await)?;
+    }
+    Ok(())
+}
+
 async fn spec_flips(harness: &mut dyn Harness) -> Verdict {
     let stores = open(harness).await?;
     let mut chance = Chance::new();
@@ -431,6 +450,8 @@ async fn before(harness: &mut dyn Harness) -> Verdict {
     equal("the entries", &stores.journal.entries(claim.step).await?, &entries)?;
     let memory = some("the memory", stores.memory.load(&agent, "s").await?)?;
     equal("the memory", &&*memory.body, &"\"old\"")?;
+    let other = Remembered::new(memory.version, "\"odd\"");
+    equal("for another", &stores.memory.refresh(&agent, "s", other).await?, &Some(memory.clone()))?;
     // What is saved over it has them.
     stores.memory.save(&agent, "s", memory.version, "\"new\"").await?;
     let row = Row::Memory(agent.to_string(), "s".to_owned());

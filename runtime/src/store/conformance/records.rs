@@ -9,7 +9,7 @@ use serde_json::json;
 use super::sample::{noise, spec};
 use super::{Case, Harness, Verdict, case, conflict, ensure, equal, open, reopen, some};
 use crate::domain::agent::AgentName;
-use crate::store::{Error, SessionFilter, payload};
+use crate::store::{Error, Remembered, SessionFilter, payload};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -21,6 +21,7 @@ pub(super) fn cases() -> Vec<Case> {
         case!("an agent's sessions have pages, in order", sessions),
         case!("a memory of any size comes back, and one that is too large is refused", memory_sizes),
         case!("nobody is shown an older memory than was saved", memory_fresh),
+        case!("a memory that is known is answered by itself, and any other by what is there", memory_known),
     ]
 }
 
@@ -158,6 +159,34 @@ async fn memory_sizes(harness: &mut dyn Harness) -> Verdict {
     let stores = reopen(harness, stores).await?;
     let loaded = some("the memory before", stores.memory.load(&agent, "s").await?)?;
     equal("its version", &loaded.version, &version)
+}
+
+async fn memory_known(harness: &mut dyn Harness) -> Verdict {
+    let stores = open(harness).await?;
+    let (agent, memory) = ("support".parse::<AgentName>()?, &stores.memory);
+    equal("of nothing", &memory.refresh(&agent, "s", Remembered::new(1, "{}")).await?, &None)?;
+    let mut version = 0;
+    for body in ["\"first\"", "\"second\"", &format!("\"{}\"", "third, and packed. ".repeat(1000))] {
+        let before = Remembered::new(version, body);
+        version = memory.save(&agent, "s", version, body).await?;
+        let there = some("a memory", memory.load(&agent, "s").await?)?;
+        let known = some("a memory", memory.refresh(&agent, "s", there.clone()).await?)?;
+        ensure(known.is(&there), "the text was read again")?;
+        let strangers = [
+            ("an older version of the same text", before),
+            ("a later version of the same text", Remembered::new(version + 1, body)),
+            ("another text of the same version", Remembered::new(version, "\"other\"")),
+            ("another text of the same size", Remembered::new(version, body.replace('i', "o"))),
+            ("another checksum", Remembered { checksum: there.checksum ^ 1, ..there.clone() }),
+            ("no version of all", Remembered::new(u64::MAX, body)),
+        ];
+        for (what, stranger) in strangers {
+            equal(what, &memory.refresh(&agent, "s", stranger).await?, &Some(there.clone()))?;
+        }
+        equal("of another session", &memory.refresh(&agent, "other", there.clone()).await?, &None)?;
+        equal("of another agent", &memory.refresh(&"sales".parse()?, "s", there).await?, &None)?;
+    }
+    Ok(())
 }
 
 async fn memory_fresh(harness: &mut dyn Harness) -> Verdict {

@@ -1,6 +1,6 @@
 //! What agents keep between events, in SQLite: one row a session, compare-and-set on its version.
 //!
-//! Called through [`Memory`], usually behind the cache.
+//! Called through [`Memory`], usually behind the tiers.
 
 use std::collections::HashMap;
 
@@ -14,11 +14,19 @@ use super::rows::{Stored, array, at, broken, count, json, rounds};
 use crate::domain::agent::AgentName;
 use crate::sqlite;
 use crate::sqlite::writer::Write;
-use crate::store::payload::{BODY, Payload};
+use crate::store::payload::{BODY, Payload, checksum as checksum_of};
 use crate::store::{Error, Memory, Remembered, SessionFilter, SessionRow};
 
 const LOAD: &str = "\
     select version, body, codec, size, checksum, packed from agent_states where agent_id = ?1 and session = ?2";
+
+/// The same without its text when it is the version, the size and the checksum that are known. A row without a checksum is
+/// never known.
+const REFRESH: &str = "\
+    select version, known, case when known then '' else body end as body, codec, size, checksum, \
+           case when not known then packed end as packed \
+    from (select *, coalesce(version = ?3 and size = ?4 and checksum = ?5, false) as known from agent_states \
+          where agent_id = ?1 and session = ?2) s";
 
 /// The first version only where there is none, a later one only over the version that it was made from.
 const SAVE: &str = "\
@@ -38,7 +46,7 @@ const SESSIONS: &str = "\
     where agent_id = ?1 and session >= ?2 and session is not ?3 order by session limit ?4";
 
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[LOAD, SAVE, SESSIONS];
+pub(super) const STATEMENTS: &[&str] = &[LOAD, REFRESH, SAVE, SESSIONS];
 
 #[async_trait]
 impl Memory for Store {
@@ -48,12 +56,23 @@ impl Memory for Store {
             .bind(session.to_owned())
             .fetch_optional(self.database.readers())
             .await?;
-        let read = |row: &SqliteRow| {
-            let row = Stored::new(row, "agent_states");
-            let body = row.payload(BODY, None, self.options.payload.bytes_max)?;
-            Ok(Remembered { version: row.number("version")?, body: body.into() })
-        };
-        row.as_ref().map(read).transpose().map_err(|error| at(error, &format!("agent {agent}, session {session}")))
+        row.as_ref().map(|row| self.remembered(row, agent, session)).transpose()
+    }
+
+    async fn refresh(&self, agent: &AgentName, session: &str, known: Remembered) -> Result<Option<Remembered>, Error> {
+        let row = sqlx::query(REFRESH)
+            .bind(agent.as_str().to_owned())
+            .bind(session.to_owned())
+            .bind(count(known.version))
+            .bind(known.body.len() as i64)
+            .bind(known.checksum)
+            .fetch_optional(self.database.readers())
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        if Stored::new(&row, "agent_states").get("known")? {
+            return Ok(Some(known));
+        }
+        self.remembered(&row, agent, session).map(Some)
     }
 
     async fn save(&self, agent: &AgentName, session: &str, over: u64, body: &str) -> Result<u64, Error> {
@@ -76,6 +95,19 @@ impl Memory for Store {
             .fetch_all(self.database.readers())
             .await?;
         rows.iter().map(session).collect()
+    }
+}
+
+impl Store {
+    fn remembered(&self, row: &SqliteRow, agent: &AgentName, session: &str) -> Result<Remembered, Error> {
+        let read = || {
+            let row = Stored::new(row, "agent_states");
+            let body = row.payload(BODY, None, self.options.payload.bytes_max)?;
+            let checksum: Option<i64> = row.get("checksum")?;
+            let checksum = checksum.unwrap_or_else(|| checksum_of(&body));
+            Ok(Remembered { version: row.number("version")?, body: body.into(), checksum })
+        };
+        read().map_err(|error| at(error, &format!("agent {agent}, session {session}")))
     }
 }
 
