@@ -41,6 +41,12 @@ pub trait Operation<S: Session>: Send + Sync + Sized + 'static {
     /// run out; one that a node has to itself does not ask.
     const UNDER_LEASE: bool = true;
 
+    /// How many rows this operation writes, unless it is refused, if it is one statement when its batch holds nothing
+    /// else: a database may then commit the statement by itself. `None`, which is always right: it needs a transaction.
+    fn rows_alone(&self) -> Option<u64> {
+        None
+    }
+
     /// Executes all of `batch`, in order, inside the open transaction, and answers each in place.
     ///
     /// Must be repeatable: after a failed batch the operations run again one by one.
@@ -166,7 +172,11 @@ impl<S: Session> Queue<S> {
 
 impl<S: Session> Intake<S> {
     /// Whatever waits, at least one operation; `None` when the queue is closed and empty.
+    ///
+    /// Those who were just answered, and have more to write, are let in first: without their turn the next batch would
+    /// hold the few that were quicker than the writer, and every other sync would be for them alone.
     pub async fn next(&mut self) -> Option<Batch<S>> {
+        tokio::task::yield_now().await;
         let mut taken = Vec::with_capacity(self.batch_max);
         loop {
             if self.closing.load(Ordering::Acquire) {
@@ -204,6 +214,15 @@ impl<S: Session> Batch<S> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The rows of the only operation in it, if that one is a single statement ([`Operation::rows_alone`]).
+    #[must_use]
+    pub fn rows_alone(&self) -> Option<u64> {
+        match self.groups.as_slice() {
+            [only] => only.rows_alone(),
+            _ => None,
+        }
     }
 
     /// Executes every group; the answers wait for [`Batch::settle`].
@@ -248,6 +267,7 @@ trait Group<S: Session>: Send {
     fn kind(&self) -> TypeId;
     fn is_under_lease(&self) -> bool;
     fn len(&self) -> usize;
+    fn rows_alone(&self) -> Option<u64>;
     async fn execute(&mut self, session: &mut S) -> Result<(), S::Error>;
     fn settle(self: Box<Self>, result: Result<(), S::Error>);
     fn split(self: Box<Self>) -> Vec<Box<dyn Group<S>>>;
@@ -288,6 +308,13 @@ impl<S: Session, W: Operation<S>> Group<S> for Jobs<S, W> {
 
     fn len(&self) -> usize {
         self.operations.len()
+    }
+
+    fn rows_alone(&self) -> Option<u64> {
+        match self.operations.as_slice() {
+            [only] => only.rows_alone(),
+            _ => None,
+        }
     }
 
     async fn execute(&mut self, session: &mut S) -> Result<(), S::Error> {

@@ -5,14 +5,18 @@
 //!
 //! ```text
 //! submit ─► queue (bounded) ─► [op op op …] ─► BEGIN · kind A: n rows · kind B: m rows · COMMIT ─► replies
+//!                              [op] of one statement ─► that statement, which commits itself ─► its reply
 //! ```
+//!
+//! A lonely write that is one statement needs no transaction around it: it saves two hand-overs of three.
 //!
 //! When a batch fails for a reason of its own (not a full disk), every operation is tried once more in a transaction
 //! of its own, so that one bad operation fails alone. The queue is [`crate::group_commit`]'s. Who calls:
 //! `store/sqlite` and `bus/embedded`.
 
 use async_trait::async_trait;
-use sqlx::{Connection as _, SqliteConnection};
+use futures::TryStreamExt as _;
+use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 use super::{Error, Options};
 pub use crate::group_commit::Written;
@@ -23,6 +27,12 @@ use crate::group_commit::{Batch, Intake, Operation, Queue, Session};
 pub trait Write: Send + Sync + Sized + 'static {
     /// What the caller gets after the commit.
     type Reply: Send + 'static;
+
+    /// How many rows this write changes, unless it is refused, if it is one statement when nothing else is in its batch.
+    /// It is then executed without a transaction around it.
+    fn rows_alone(&self) -> Option<u64> {
+        None
+    }
 
     /// Executes all of `batch`, in order, inside the open transaction, and answers each in place.
     ///
@@ -92,6 +102,10 @@ impl Session for SqliteConnection {
 impl<W: Write> Operation<SqliteConnection> for W {
     type Reply = W::Reply;
 
+    fn rows_alone(&self) -> Option<u64> {
+        <W as Write>::rows_alone(self)
+    }
+
     async fn execute(batch: &[&Self], session: &mut SqliteConnection) -> Result<Vec<W::Reply>, Error> {
         <W as Write>::execute(batch, session).await
     }
@@ -143,13 +157,16 @@ impl Work {
 
     /// Runs the batch in one transaction; answers the rows written.
     async fn transaction(&mut self, batch: &mut Batch<SqliteConnection>) -> Result<u64, Error> {
+        if let Some(rows) = batch.rows_alone() {
+            batch.execute(&mut self.connection).await?;
+            // If it was refused it wrote less: the next count of all changes puts that right.
+            self.changes += rows;
+            return Ok(rows);
+        }
         match self.attempt(batch).await {
-            Ok(()) => {
-                // What is committed is committed, whether or not its rows can be counted: an error here would have the
-                // caller write it a second time.
-                let now = sqlx::query_scalar::<_, i64>("select total_changes()").fetch_one(&mut self.connection).await;
-                let now = now.map_or(self.changes, i64::unsigned_abs);
-                let before = std::mem::replace(&mut self.changes, now);
+            Ok(changes) => {
+                let before = self.changes;
+                self.changes = changes.unwrap_or(before);
                 Ok(self.changes.saturating_sub(before))
             }
             Err(error) => {
@@ -161,11 +178,19 @@ impl Work {
         }
     }
 
-    async fn attempt(&mut self, batch: &mut Batch<SqliteConnection>) -> Result<(), Error> {
+    /// Answers how many rows the connection has changed since it was opened, if it says so.
+    async fn attempt(&mut self, batch: &mut Batch<SqliteConnection>) -> Result<Option<u64>, Error> {
         sqlx::query("begin immediate").execute(&mut self.connection).await?;
         batch.execute(&mut self.connection).await?;
-        sqlx::query("commit").execute(&mut self.connection).await?;
-        Ok(())
+        // Together, for one hand-over. The first answer is the commit's. What is committed is committed, whether or not
+        // its rows can be counted: an error for that would have the caller write it a second time.
+        let mut answers = sqlx::raw_sql("commit; select total_changes()").fetch_many(&mut self.connection);
+        answers.try_next().await?;
+        let mut changes = None;
+        while let Ok(Some(answer)) = answers.try_next().await {
+            changes = answer.right().and_then(|row| row.try_get::<i64, _>(0).ok()).map(i64::unsigned_abs).or(changes);
+        }
+        Ok(changes)
     }
 }
 
@@ -196,6 +221,54 @@ mod tests {
             }
             Ok(vec![batch.len(); batch.len()])
         }
+    }
+
+    /// Inserts a node, unless there is one of that name, by one statement.
+    struct Single(&'static str);
+
+    #[async_trait]
+    impl Write for Single {
+        /// Whether a transaction was open around the statement.
+        type Reply = bool;
+
+        fn rows_alone(&self) -> Option<u64> {
+            Some(1)
+        }
+
+        async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<bool>, Error> {
+            for single in batch {
+                let insert = "insert into nodes (name, incarnation, started_at) \
+                              select $1, (select count(*) + 1 from nodes), 0 \
+                              where not exists (select 1 from nodes where name = $1)";
+                sqlx::query(insert).bind(single.0).execute(&mut *connection).await?;
+            }
+            // SQLite refuses to begin a transaction within one.
+            let open = sqlx::query("begin").execute(&mut *connection).await.is_err();
+            if !open {
+                sqlx::query("rollback").execute(&mut *connection).await?;
+            }
+            Ok(vec![open; batch.len()])
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lonely_write_of_one_statement_commits_by_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Database::open(dir.path(), &Options::default()).await.unwrap();
+        assert!(!db.writer().submit(Single("alone")).await.unwrap());
+        let written = db.writer().written();
+        assert_eq!((written.transactions, written.operations, written.rows), (1, 1, 1));
+        // It is there already: nothing is written, and the next transaction's count says so.
+        assert!(!db.writer().submit(Single("alone")).await.unwrap());
+        db.writer().submit(Insert("in a transaction".into())).await.unwrap();
+        let written = db.writer().written();
+        assert_eq!((written.transactions, written.operations, written.rows), (3, 3, 2));
+
+        let (one, other) = tokio::join!(db.writer().submit(Single("one")), db.writer().submit(Single("other")));
+        let (one, other) = (one.unwrap(), other.unwrap());
+        // The first one may have found the writer idle; the second shares with it or is alone too, and both are there.
+        assert!(one == other || !one, "{one} {other}");
+        assert_eq!(names(&db).await, ["alone", "in a transaction", "one", "other"]);
     }
 
     async fn names(db: &Database) -> Vec<String> {

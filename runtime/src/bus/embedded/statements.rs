@@ -63,6 +63,10 @@ pub(super) struct Put {
 impl Write for Put {
     type Reply = ();
 
+    fn rows_alone(&self) -> Option<u64> {
+        (self.rows.len() * self.body.len() <= STATEMENT_BYTES_MAX).then_some(self.rows.len() as u64)
+    }
+
     async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<()>, sqlite::Error> {
         let mut rows: Vec<(i64, i64, u8, &str)> = Vec::with_capacity(batch.len());
         let mut bytes = 0;
@@ -104,6 +108,10 @@ pub(super) struct Remove {
 impl Write for Remove {
     type Reply = ();
 
+    fn rows_alone(&self) -> Option<u64> {
+        (!self.retried).then_some(self.seqs.len() as u64)
+    }
+
     async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<()>, sqlite::Error> {
         let seqs: Vec<i64> = batch.iter().flat_map(|remove| remove.seqs.iter().copied()).collect();
         remove(&json(&seqs)?, batch.iter().any(|remove| remove.retried), connection).await?;
@@ -138,6 +146,10 @@ pub(super) struct Delay {
 #[async_trait]
 impl Write for Delay {
     type Reply = ();
+
+    fn rows_alone(&self) -> Option<u64> {
+        Some(1)
+    }
 
     async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<()>, sqlite::Error> {
         let rows: Vec<_> = batch

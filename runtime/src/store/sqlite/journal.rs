@@ -108,6 +108,10 @@ impl Add {
 impl Write for Add {
     type Reply = Result<(), Error>;
 
+    fn rows_alone(&self) -> Option<u64> {
+        self.change.is_none().then_some(1)
+    }
+
     async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<Self::Reply>, sqlite::Error> {
         let mut answers: Vec<Self::Reply> = vec![Ok(()); batch.len()];
         for round in rounds(batch, |add| add.step) {

@@ -132,6 +132,10 @@ impl Write for Save {
     /// The new version; `None` when it was made from another one than is there.
     type Reply = Option<u64>;
 
+    fn rows_alone(&self) -> Option<u64> {
+        Some(1)
+    }
+
     async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<Self::Reply>, sqlite::Error> {
         let mut answers = vec![None; batch.len()];
         for round in rounds(batch, |save| save.key.clone()) {

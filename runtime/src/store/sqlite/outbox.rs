@@ -122,6 +122,10 @@ struct Forget(Vec<i64>);
 impl Write for Forget {
     type Reply = ();
 
+    fn rows_alone(&self) -> Option<u64> {
+        Some(self.0.len() as u64)
+    }
+
     async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<()>, sqlite::Error> {
         let seqs: Vec<i64> = batch.iter().flat_map(|forget| forget.0.iter().copied()).collect();
         let seqs = json(&seqs).map_err(|error| broken(&error))?;

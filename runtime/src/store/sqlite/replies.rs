@@ -128,6 +128,10 @@ struct Settle {
 impl Write for Settle {
     type Reply = ();
 
+    fn rows_alone(&self) -> Option<u64> {
+        Some(1)
+    }
+
     async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<()>, sqlite::Error> {
         for round in rounds(batch, |settle| settle.task) {
             let rows = array(round.iter().map(|place| batch[*place].row.as_str()));
