@@ -45,11 +45,22 @@ pub struct Options {
     pub writer_queue_max: usize,
     /// How long a reader or the writer waits for the file.
     pub busy_timeout: Duration,
+    /// Bytes of the file's pages that the writer keeps in memory.
+    pub page_cache_bytes: usize,
+    /// Pages in the log after which they are folded into the file.
+    pub checkpoint_pages: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { readers: 4, batch_max: 256, writer_queue_max: 4096, busy_timeout: Duration::from_secs(5) }
+        Self {
+            readers: 4,
+            batch_max: 256,
+            writer_queue_max: 4096,
+            busy_timeout: Duration::from_secs(5),
+            page_cache_bytes: 16 * 1024 * 1024,
+            checkpoint_pages: 4000,
+        }
     }
 }
 
@@ -156,7 +167,8 @@ impl Database {
             .acquire_timeout(options.busy_timeout)
             .test_before_acquire(false)
             .connect_lazy_with(connect.clone().pragma("query_only", "ON"));
-        let writer = Writer::start(connect.connect().await.map_err(cannot_open)?, options);
+        let writing = writing(connect, options).connect().await.map_err(cannot_open)?;
+        let writer = Writer::start(writing, options);
         Ok(Self { readers, writer, path: path.into(), _lock: Arc::new(lock) })
     }
 
@@ -193,6 +205,18 @@ impl Database {
         self.writer.close().await;
         self.readers.close().await;
     }
+}
+
+/// How the writer's connection is opened. A batch changes a page for each of its steps, for ids are scattered. By default
+/// SQLite would keep the pages of a small batch only, copy each page that a statement changes to a temporary file before
+/// (so that it can undo that statement alone), and fold every few batches: more reading and writing than the commits
+/// themselves.
+fn writing(connect: SqliteConnectOptions, options: &Options) -> SqliteConnectOptions {
+    connect
+        .pragma("temp_store", "MEMORY")
+        // A negative number is KiB.
+        .pragma("cache_size", format!("-{}", (options.page_cache_bytes / 1024).max(1)))
+        .pragma("wal_autocheckpoint", options.checkpoint_pages.to_string())
 }
 
 /// The folder, made where it is missing and locked against a second node, and how its file is opened.
@@ -292,6 +316,38 @@ mod tests {
         std::fs::write(dir.path().join(FILE_NAME), "dear diary, ".repeat(1_000)).unwrap();
         let error = Database::open(dir.path(), &Options::default()).await.err().unwrap().to_string();
         assert!(error.contains(FILE_NAME) && error.contains("restore"), "{error}");
+    }
+
+    /// Reads a setting of the writer's connection.
+    struct Setting(&'static str);
+
+    #[async_trait::async_trait]
+    impl writer::Write for Setting {
+        type Reply = i64;
+
+        async fn execute(batch: &[&Self], connection: &mut sqlx::SqliteConnection) -> Result<Vec<i64>, Error> {
+            let mut values = Vec::with_capacity(batch.len());
+            for setting in batch {
+                values.push(sqlx::query_scalar(setting.0).fetch_one(&mut *connection).await?);
+            }
+            Ok(values)
+        }
+    }
+
+    #[tokio::test]
+    async fn the_writer_keeps_its_pages_and_undoes_in_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { page_cache_bytes: 3 << 20, checkpoint_pages: 77, ..Options::default() };
+        let db = Database::open(dir.path(), &options).await.unwrap();
+        let wanted = [
+            ("pragma cache_size", -3072),
+            ("pragma wal_autocheckpoint", 77),
+            ("pragma temp_store", 2),
+            ("pragma synchronous", 2),
+        ];
+        for (setting, value) in wanted {
+            assert_eq!(db.writer().submit(Setting(setting)).await.unwrap(), value, "{setting}");
+        }
     }
 
     #[tokio::test]

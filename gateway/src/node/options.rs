@@ -25,6 +25,8 @@ pub(crate) fn ports(config: &NodeConfig) -> ports::Options {
             batch_max: of_store.batch_max,
             writer_queue_max: of_store.writer_queue_max,
             busy_timeout: of_store.busy_timeout,
+            page_cache_bytes: of_store.page_cache_bytes,
+            checkpoint_pages: of_store.checkpoint_pages,
         },
         postgres: postgres::Options {
             connections: of_postgres.connections,

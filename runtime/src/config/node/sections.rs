@@ -229,6 +229,11 @@ section! {
         writer_queue_max: usize = 4096, count(1_000_000);
         /// How long a reader or the writer waits for the SQLite file.
         busy_timeout: Duration = Duration::from_secs(5), TIME;
+        /// Size of the SQLite file's pages that the writer keeps in memory.
+        page_cache_bytes: usize = 16 * MIB, LARGE;
+        /// Pages (of 4 KiB) in SQLite's log after which they are folded into the file; fewer mean a smaller log and slower
+        /// writes.
+        checkpoint_pages: u32 = 4000, count(1_000_000);
         /// Rows that one question answers, at most.
         rows_max: usize = 1000, count(100_000);
         /// Size above which a payload (an event, an entry, a memory) is packed, whatever that saves.
