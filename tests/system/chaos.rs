@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use rand::{Rng, RngExt as _};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use troupe_tests::node::NodeProcess;
 use troupe_tests::postgres::{COMMIT, Postgres};
@@ -98,10 +98,16 @@ impl Scene {
     async fn health(&self, wanted: u16) -> Duration {
         let begun = Instant::now();
         let admin = self.stage.admin();
-        until(&format!("health {wanted}"), PATIENCE, async || {
-            (admin.status("/health").await == Some(wanted)).then_some(())
-        })
-        .await;
+        let mut last = None;
+        let seen = async {
+            until(&format!("health {wanted}"), Duration::MAX, async || {
+                last = admin.try_get("/health").await;
+                last.as_ref().is_some_and(|(status, _)| *status == wanted).then_some(())
+            })
+            .await;
+        };
+        let seen = timeout(PATIENCE, seen).await;
+        assert!(seen.is_ok(), "waited {PATIENCE:?} in vain for health {wanted}; the last was {last:#?}");
         begun.elapsed()
     }
 }
