@@ -19,6 +19,9 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
+/// Turns that others are given before a batch is taken. A turn is some sixty tasks for each thread.
+const TURNS_MAX: usize = 16;
+
 /// What operations are executed on, inside an open transaction.
 pub trait Session: Send + 'static {
     /// What goes wrong there; every caller of a batch that fails gets a copy.
@@ -176,7 +179,7 @@ impl<S: Session> Intake<S> {
     /// Those who were just answered, and have more to write, are let in first: without their turn the next batch would
     /// hold the few that were quicker than the writer, and every other sync would be for them alone.
     pub async fn next(&mut self) -> Option<Batch<S>> {
-        tokio::task::yield_now().await;
+        self.let_in().await;
         let mut taken = Vec::with_capacity(self.batch_max);
         loop {
             if self.closing.load(Ordering::Acquire) {
@@ -188,6 +191,19 @@ impl<S: Session> Intake<S> {
             let batch = Batch { groups: grouped(&mut taken) };
             if !batch.is_empty() {
                 return Some(batch);
+            }
+        }
+    }
+
+    /// Gives others their turn for as long as that brings more, up to a full batch. No time is waited for: on an idle
+    /// node this is over at once.
+    async fn let_in(&self) {
+        for _ in 0..TURNS_MAX {
+            let before = self.waiting.len();
+            tokio::task::yield_now().await;
+            let now = self.waiting.len();
+            if now == before || now >= self.batch_max {
+                return;
             }
         }
     }
@@ -376,7 +392,7 @@ fn grouped<S: Session>(taken: &mut Vec<Box<dyn Group<S>>>) -> Vec<Box<dyn Group<
 #[cfg(test)]
 mod tests {
     use futures::future::{join, join_all};
-    use tokio::sync::Semaphore;
+    use tokio::sync::{Notify, Semaphore};
     use tokio::time::Instant;
 
     use super::*;
@@ -409,10 +425,16 @@ mod tests {
     }
 
     fn queue(batch_max: usize, commits: &Arc<Semaphore>) -> Queue<Disk> {
+        telling(batch_max, commits, Arc::new(Notify::new()))
+    }
+
+    /// One that says when it is at a commit.
+    fn telling(batch_max: usize, commits: &Arc<Semaphore>, committing: Arc<Notify>) -> Queue<Disk> {
         let mut disk = Disk(commits.clone());
         Queue::start(1024, batch_max, |mut intake: Intake<Disk>| async move {
             while let Some(mut batch) = intake.next().await {
                 let result = batch.execute(&mut disk).await;
+                committing.notify_one();
                 disk.0.acquire().await.unwrap().forget();
                 intake.count(batch.len(), batch.len() as u64);
                 batch.settle(&result);
@@ -423,11 +445,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_comes_while_a_commit_is_under_way_shares_the_next_one() {
         let commits = Arc::new(Semaphore::new(0));
-        let queue = queue(256, &commits);
+        let committing = Arc::new(Notify::new());
+        let queue = telling(256, &commits, committing.clone());
         let first = queue.submit(Note);
         let allowed = async {
-            tokio::task::yield_now().await;
-            // The writer is at its first commit now.
+            committing.notified().await;
             let rest = join_all((0..300).map(|_| queue.submit(Note)));
             let three = async {
                 tokio::task::yield_now().await;
