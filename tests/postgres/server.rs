@@ -96,8 +96,8 @@ async fn shares(url: String) -> Result<(), String> {
     let by_server: i64 =
         sqlx::query_scalar("select count(distinct xmin::text) from journal").fetch_one(&mut connection).await.unwrap();
     let by_us = together.transactions - before.transactions;
-    // The first one goes alone, for nobody waits for more to come; at most 256 of the others go with the next.
-    ensure(by_us <= 5, format!("300 appends took {by_us} transactions"))?;
+    // Nobody waits for more to come: how many go together depends on how fast they come, and on the machine.
+    ensure(by_us <= 30, format!("300 appends took {by_us} transactions"))?;
     ensure(alone.transactions - together.transactions == 5, "five that came one after the other did not go so")?;
     ensure(by_server.unsigned_abs() == by_us + 5, format!("{by_us} and 5 by our count, {by_server} by the server's"))
 }
