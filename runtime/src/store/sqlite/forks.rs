@@ -4,10 +4,10 @@
 //! id of the task decides, and one that is there already is left as it is.
 
 use async_trait::async_trait;
-use chrono::Utc;
 use sqlx::SqliteConnection;
 
 use super::rows::{array, hex, json};
+use super::tasks::task_row;
 use crate::domain::ids::TaskId;
 use crate::domain::journal::FORMAT_VERSION;
 use crate::sqlite;
@@ -51,26 +51,9 @@ pub(super) struct Make {
 impl Make {
     pub(super) async fn new(fork: &Fork, options: Options) -> Result<(TaskId, Self), Error> {
         let Fork { agent, mode, spec_digest, event, from, cut } = fork;
-        let body = Payload::of("event", json(&**event)?, None, options).await?;
         let task = TaskId::derive(&event.id, agent.as_str());
         let step = task.run(0).step(0);
-        let task_row = json(&(
-            hex(task.0),
-            agent.as_str(),
-            mode.as_str(),
-            &**spec_digest,
-            hex(step.0),
-            &event.id,
-            event.topic.as_str(),
-            event.traceparent.as_str(),
-            u8::from(event.priority),
-            Utc::now().timestamp_millis(),
-            &body.text,
-            body.codec,
-            body.size,
-            body.checksum,
-            body.packed.map(hex::encode),
-        ))?;
+        let task_row = task_row(agent, *mode, spec_digest, event, options).await?;
         let from = json(&(hex(from.task_id.0), hex(from.run_id.0), from.step_no, from.entry))?;
         let mut entries = Vec::with_capacity(cut.kept.len());
         for entry in &cut.kept {

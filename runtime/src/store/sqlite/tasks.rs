@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::Store;
 use super::forks::Make;
 use super::rows::{Stored, array, at, ending, ending_columns, event_columns, hex, ids, json, range, task_place};
+use crate::domain::agent::{AgentName, ExecutionMode};
 use crate::domain::chat::Usage;
 use crate::domain::event::Event;
 use crate::domain::fork::ForkedFrom;
@@ -162,6 +163,35 @@ impl Store {
     }
 }
 
+/// A task's row as [`ACCEPT_TASKS`] and a fork's statement read it.
+pub(super) async fn task_row(
+    agent: &AgentName,
+    mode: ExecutionMode,
+    spec_digest: &str,
+    event: &Event,
+    options: Options,
+) -> Result<String, Error> {
+    let body = Payload::of("event", json(event)?, None, options).await?;
+    let task = TaskId::derive(&event.id, agent.as_str());
+    json(&(
+        hex(task.0),
+        agent.as_str(),
+        mode.as_str(),
+        spec_digest,
+        hex(task.run(0).step(0).0),
+        &event.id,
+        event.topic.as_str(),
+        event.traceparent.as_str(),
+        u8::from(event.priority),
+        Utc::now().timestamp_millis(),
+        &body.text,
+        body.codec,
+        body.size,
+        body.checksum,
+        body.packed.map(hex::encode),
+    ))
+}
+
 /// One acceptance, ready for the writer.
 struct Accept {
     claim: Claim,
@@ -172,26 +202,10 @@ struct Accept {
 impl Accept {
     async fn new(acceptance: &Acceptance, options: Options) -> Result<Self, Error> {
         let event = &acceptance.event;
-        let body = Payload::of("event", json(&**event)?, None, options).await?;
         let task = TaskId::derive(&event.id, acceptance.agent.as_str());
         let step = task.run(0).step(0);
-        let task_row = json(&(
-            hex(task.0),
-            acceptance.agent.as_str(),
-            acceptance.mode.as_str(),
-            &*acceptance.spec_digest,
-            hex(step.0),
-            &event.id,
-            event.topic.as_str(),
-            event.traceparent.as_str(),
-            u8::from(event.priority),
-            Utc::now().timestamp_millis(),
-            &body.text,
-            body.codec,
-            body.size,
-            body.checksum,
-            body.packed.map(hex::encode),
-        ))?;
+        let Acceptance { agent, mode, spec_digest, .. } = acceptance;
+        let task_row = task_row(agent, *mode, spec_digest, event, options).await?;
         let step_row = json(&(hex(step.0), hex(task.0), acceptance.owner.0))?;
         Ok(Self { claim: Claim { task, step, epoch: Epoch(1) }, task_row, step_row })
     }
