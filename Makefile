@@ -6,17 +6,17 @@ LOCKED := --locked
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint fmt run demo bench chaos live tools components postgresql redis
+.PHONY: help test lint fmt run demo bench chaos live tools components postgresql redis rabbitmq
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-test: tools components postgresql redis ## everything CI runs: format, lints, the binary, unit, conformance, system and tidy tests
+test: tools components postgresql redis rabbitmq ## everything CI runs: format, lints, the binary, unit, conformance, system and tidy tests
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets $(LOCKED) -- -D warnings
 	$(CARGO) build $(LOCKED)
 	$(CARGO) test --workspace $(LOCKED)
-	@echo "not part of this version: RabbitMQ and compose tests (a node runs on embedded parts)"
+	@echo "not part of this version: compose tests"
 
 lint: tools components ## format, lints and the shape of the tree; licences too where cargo-deny is installed
 	$(CARGO) fmt --all --check
@@ -38,7 +38,7 @@ bench: tools ## measures, beside a baseline in the same run; ONLY=name for one; 
 	$(CARGO) build --release $(LOCKED)
 	$(CARGO) run --release $(LOCKED) --package troupe-tests --bin bench -- $(ONLY)
 
-chaos: tools postgresql redis ## faults for as long as it takes: servers away, lines cut and sick; `make test` has the short ones
+chaos: tools postgresql redis rabbitmq ## faults for as long as it takes: servers away, lines cut and sick; `make test` has the short ones
 	$(CARGO) build $(LOCKED)
 	TROUPE_CHAOS=long $(CARGO) test $(LOCKED) --package troupe-tests --test postgres commit
 	TROUPE_CHAOS=long $(CARGO) test $(LOCKED) --package troupe-tests --test system chaos -- --nocapture --test-threads 1
@@ -74,6 +74,15 @@ redis:
 	    apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends redis-server; \
 	  else \
 	    echo "Redis is missing, its tests are skipped: apt-get install redis-server (or your system's like)" >&2; \
+	  fi; }
+
+# For the tests of the bus. The package starts a broker of its own where it may; it is not used, and not needed.
+rabbitmq:
+	@ls /usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server >/dev/null 2>&1 || command -v rabbitmq-server >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends rabbitmq-server; \
+	  else \
+	    echo "RabbitMQ 3.10 or newer is missing, its tests are skipped: apt-get install rabbitmq-server (or your system's like)" >&2; \
 	  fi; }
 
 components:

@@ -13,6 +13,7 @@
 //! | [`pair`] | two nodes on one PostgreSQL, and a witness inside it |
 //! | [`postgres`] | a PostgreSQL of the test's own, when it is installed |
 //! | [`proxy`] | a line to a server that is cut, delayed, held, half-open, slow or refused on demand |
+//! | [`rabbitmq`] | a RabbitMQ of the test's own, when it is installed |
 //! | [`redis`] | a Redis of the test's own, when it is installed |
 //! | [`victim`] | a troupe in a process of its own, with a [`tampered`] store: it is [killed](killer) at a commit, or [changed](mutant), and [judged](judge) |
 //! | [`slack`] | Slack's side: signed requests out, replies in |
@@ -50,6 +51,8 @@ pub mod ports;
 pub mod postgres;
 #[path = "support/proxy.rs"]
 pub mod proxy;
+#[path = "support/rabbitmq.rs"]
+pub mod rabbitmq;
 #[path = "support/redis.rs"]
 pub mod redis;
 #[path = "support/seed.rs"]

@@ -141,7 +141,7 @@ impl Troupe {
             .collect::<Result<(), _>>()?;
         let reply_queue =
             QueueSpec { name: REPLY_QUEUE.to_owned(), bindings: reply_patterns(), single_active_consumer: false };
-        ports.bus.declare(reply_queue).await?;
+        bus::Error::unless_deferred(ports.bus.declare(reply_queue).await)?;
 
         let (asked, ttl) = (Instant::now(), options.lease.ttl);
         let own = ports.stores.nodes.start(&options.lease.node, ttl).await?;
@@ -171,14 +171,6 @@ impl Troupe {
 
     /// Publishes the task's event, confirmed, and answers the id that the task will have.
     pub async fn submit(&self, agent: &str, submission: Submission) -> Result<TaskId, Error> {
-        let (task, event) = self.asked(agent, submission).await?;
-        self.stage.ports.bus.publish(event, Routing::Mandatory).await?;
-        Ok(task)
-    }
-
-    /// The event that asks for a task, not published yet, and the id that the task will have; for a door that has its
-    /// own way to the bus.
-    pub async fn asked(&self, agent: &str, submission: Submission) -> Result<(TaskId, Arc<Event>), Error> {
         let name = self.known(agent)?;
         let Submission { input, priority, session, idempotency_key } = submission;
         let mut event = Event::new(Topic::agent_task(&name), "/api", json!({"input": input, "session": session}));
@@ -191,7 +183,9 @@ impl Troupe {
                 return Err(Error::KeyReused(key));
             }
         }
-        Ok((TaskId::derive(&event.id, agent), Arc::new(event)))
+        let task = TaskId::derive(&event.id, agent);
+        self.stage.ports.bus.publish(Arc::new(event), Routing::Mandatory).await?;
+        Ok(task)
     }
 
     /// Waits until the task has ended, waits for a person, or `limit` has passed; answers it as it then stands.
@@ -336,7 +330,7 @@ async fn enlist(ports: &Ports, spec: &AgentSpec) -> Result<(), Error> {
     bindings.extend(spec.subscriptions.iter().cloned());
     let ordered = spec.runs_as == ExecutionMode::Continuous;
     let queue = QueueSpec { name: inbox_queue(&spec.name), bindings, single_active_consumer: ordered };
-    ports.bus.declare(queue).await?;
+    bus::Error::unless_deferred(ports.bus.declare(queue).await)?;
     ports.stores.specs.keep(spec).await?;
     Ok(())
 }

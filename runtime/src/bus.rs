@@ -11,10 +11,14 @@
 //!                          └────────────────┴─ bury     the dead letters at once
 //! ```
 //!
-//! Adapters: [`embedded`]. The behaviour is [`conformance`]; a second adapter runs it unchanged.
+//! Adapters: [`embedded`] and [`rabbitmq`]. The behaviour is [`conformance`]; both run it unchanged.
 
 pub mod conformance;
 pub mod embedded;
+mod line;
+mod place;
+pub mod rabbitmq;
+mod routes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +30,11 @@ use serde::{Deserialize, Serialize};
 use crate::domain::event::Event;
 use crate::domain::topic::TopicPattern;
 use crate::fault::{Fault, Faulty};
+
+/// Most deliveries that one consumer may hold, as in AMQP.
+const PREFETCH_MAX: usize = 65_535;
+/// Longest error text that is kept, in characters.
+const ERROR_CHARS_MAX: usize = 2_000;
 
 /// A queue and what reaches it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +60,8 @@ pub enum Routing {
 #[async_trait]
 pub trait Bus: Send + Sync {
     /// Makes the queue when it is missing and sets its bindings to exactly these.
+    ///
+    /// A bus that is away may keep this in mind and do it when it is back: then it answers [`Error::Deferred`].
     async fn declare(&self, queue: QueueSpec) -> Result<(), Error>;
 
     /// Publishes one event; returns once it is durable, with the number of queues it went to.
@@ -62,6 +73,8 @@ pub trait Bus: Send + Sync {
     async fn send(&self, queue: &str, event: Arc<Event>) -> Result<(), Error>;
 
     /// Starts to consume a queue, with at most `prefetch` deliveries unsettled.
+    ///
+    /// While the bus is away, the consumer of a queue that was declared here waits.
     async fn consume(&self, queue: &str, prefetch: usize) -> Result<Consumer, Error>;
 
     /// Puts an event that was already settled among the dead letters (a task that failed for good).
@@ -89,12 +102,45 @@ pub trait Bus: Send + Sync {
 /// How the queues stand.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Health {
+    /// `embedded` or `rabbitmq`.
+    pub adapter: &'static str,
     /// Each queue's events that nobody has settled yet, by name.
     pub depths: Vec<(String, u64)>,
     /// Dead letters.
     pub dead_letters: u64,
     /// Mandatory events that found no queue since the start.
     pub unroutable: u64,
+    /// How it stands with the broker, where there is one.
+    pub connection: Option<Connection>,
+}
+
+/// How it stands with the broker.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Connection {
+    /// Where it is, without its password.
+    pub place: String,
+    /// `connected`, `connecting` or `away`.
+    pub state: &'static str,
+    /// Why the broker takes no events now: it is short of memory or disk.
+    pub blocked: Option<String>,
+    /// Why it is away.
+    pub error: Option<String>,
+    /// Connections that were lost since the start.
+    pub lost: u64,
+}
+
+impl Connection {
+    /// Whether there is a connection.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.state == "connected"
+    }
+
+    /// Whether events can be published and are delivered.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.is_connected() && self.blocked.is_none()
+    }
 }
 
 /// An event that was rejected for good.
@@ -116,6 +162,14 @@ pub struct DeadLetter {
     pub last_error: String,
     /// When it was given up.
     pub at: DateTime<Utc>,
+}
+
+impl DeadLetter {
+    /// Cuts its errors to what is kept.
+    fn clip(&mut self) {
+        self.first_error = clipped(&self.first_error);
+        self.last_error = clipped(&self.last_error);
+    }
 }
 
 /// One hand-over of an event to a consumer. Dropped unsettled, it is handed out again.
@@ -187,6 +241,17 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// The event as JSON, within its limit.
+    fn body(&self, event: &Event) -> Result<String, Error> {
+        let body = serde_json::to_string(event).map_err(|error| Error::Internal(format!("event: {error}")))?;
+        if body.len() > self.event_bytes_max {
+            return Err(Error::TooLarge { bytes: body.len(), limit: self.event_bytes_max });
+        }
+        Ok(body)
+    }
+}
+
 /// Why the bus did not do it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -212,6 +277,19 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+    /// The broker has a queue or an exchange of this name that was made in another way.
+    #[error("{what} is not what it should be: {seen}; {advice}")]
+    Misdeclared {
+        /// Which.
+        what: String,
+        /// What the broker says.
+        seen: String,
+        /// What to do.
+        advice: String,
+    },
+    /// The broker is away; what was declared is kept in mind and made when it is back.
+    #[error("the bus does not answer, the declaration waits: {0}")]
+    Deferred(String),
     /// The broker or the disk does not take it now.
     #[error("the bus does not answer: {0}")]
     Unavailable(String),
@@ -220,12 +298,43 @@ pub enum Error {
     Internal(String),
 }
 
+impl Error {
+    /// A declaration that is made sooner or later is no failure for whoever can wait.
+    pub fn unless_deferred(declared: Result<(), Self>) -> Result<(), Self> {
+        match declared {
+            Err(Self::Deferred(why)) => {
+                tracing::warn!(why, "a queue is declared when the broker is back");
+                Ok(())
+            }
+            declared => declared,
+        }
+    }
+}
+
 impl Faulty for Error {
     fn fault(&self) -> Fault {
         match self {
-            Self::Unroutable(_) | Self::NoQueue(_) | Self::TooLarge { .. } => Fault::Permanent,
-            Self::QueueFull { .. } | Self::Unavailable(_) => Fault::transient(),
+            Self::Unroutable(_) | Self::NoQueue(_) | Self::TooLarge { .. } | Self::Misdeclared { .. } => {
+                Fault::Permanent
+            }
+            Self::QueueFull { .. } | Self::Deferred(_) | Self::Unavailable(_) => Fault::transient(),
             Self::Internal(_) => Fault::Bug,
         }
+    }
+}
+
+/// An error text as it is kept.
+fn clipped(text: &str) -> String {
+    text.chars().take(ERROR_CHARS_MAX).collect()
+}
+
+/// Runs to its end even when the caller goes away.
+async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::spawn(work).await {
+        Ok(answer) => answer,
+        Err(error) if error.is_cancelled() => Err(Error::Unavailable("the node is stopping".to_owned())),
+        Err(error) => Err(Error::Internal(error.to_string())),
     }
 }

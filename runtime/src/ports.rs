@@ -3,6 +3,7 @@
 //! ```text
 //! no DATABASE_URL   state and bus in the one file of the data folder
 //! DATABASE_URL      state on the server, the bus still in the file of the data folder
+//! AMQP_URL          the bus in RabbitMQ, wherever the state is; a broker that is away is connected to when it is back
 //! REDIS_URL         a read cache beside the one in the process; it is connected when it is first used
 //! ```
 //!
@@ -13,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::bus::embedded::EmbeddedBus;
+use crate::bus::rabbitmq::{self, RabbitBus};
 use crate::bus::{self, Bus};
 use crate::clock::{Clock, SystemClock};
 use crate::fault::{Fault, Faulty};
@@ -42,7 +44,8 @@ pub struct Ports {
     /// What is before the store: for reports and for flushing, for loads go through [`Ports::stores`].
     pub cache: Tiers,
     state: State,
-    embedded: Embedded,
+    queues: Queues,
+    file: sqlite::Database,
 }
 
 /// Where the state is kept.
@@ -53,10 +56,12 @@ enum State {
     Server(postgres::Database),
 }
 
-/// The parts in the data folder, to be closed in order.
-struct Embedded {
-    file: sqlite::Database,
-    bus: Arc<EmbeddedBus>,
+/// Where the bus is.
+enum Queues {
+    /// In the file of the data folder.
+    Embedded(Arc<EmbeddedBus>),
+    /// In a broker.
+    RabbitMq(Arc<RabbitBus>),
 }
 
 /// Where the state is kept, and the limits of everything that is opened.
@@ -72,8 +77,10 @@ pub struct Options {
     pub store: store::Options,
     /// The tiers before it: in the process, and in Redis where there is one.
     pub cache: store::tiers::Options,
-    /// The queues.
-    pub bus: bus::Options,
+    /// The broker that is the bus; the file in the data folder when there is none.
+    pub amqp_url: Option<SecretString>,
+    /// The queues: limits of every bus, and the broker's users.
+    pub rabbitmq: rabbitmq::Options,
 }
 
 /// How the state is kept, for people.
@@ -112,6 +119,9 @@ pub enum Error {
     /// The bus.
     #[error(transparent)]
     Bus(#[from] bus::Error),
+    /// The broker: its address, not that it is away.
+    #[error(transparent)]
+    RabbitMq(#[from] rabbitmq::OpenError),
     /// The store.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -126,8 +136,18 @@ impl Faulty for Error {
             Self::Sqlite(error) => error.fault(),
             Self::Postgres(error) => error.fault(),
             Self::Bus(error) => error.fault(),
+            Self::RabbitMq(error) => error.fault(),
             Self::Store(error) => error.fault(),
             Self::Redis(error) => error.fault(),
+        }
+    }
+}
+
+impl Queues {
+    fn port(&self) -> Arc<dyn Bus> {
+        match self {
+            Self::Embedded(bus) => bus.clone(),
+            Self::RabbitMq(bus) => bus.clone(),
         }
     }
 }
@@ -145,7 +165,8 @@ impl Ports {
         metrics: Metrics,
     ) -> Result<Self, Error> {
         let file = sqlite::Database::open(dir, &options.sqlite).await?;
-        let opened = Self::open_on(file.clone(), options, (models, tools, metrics)).await;
+        // On the heap: whoever starts a node would carry it in every future.
+        let opened = Box::pin(Self::open_on(file.clone(), options, (models, tools, metrics))).await;
         if opened.is_err() {
             file.close().await;
         }
@@ -171,17 +192,21 @@ impl Ports {
             State::Server(server) => server.writer().on_commit(committed),
         }
         let (stores, cache) = store::tiers::tiered(stores, &options.cache)?;
-        let bus = EmbeddedBus::open(file.clone(), options.bus).await?;
+        let queues = match &options.amqp_url {
+            None => Queues::Embedded(EmbeddedBus::open(file.clone(), options.rabbitmq.bus).await?),
+            Some(url) => Queues::RabbitMq(RabbitBus::open(url, options.rabbitmq)?),
+        };
         Ok(Self {
             stores,
-            bus: bus.clone(),
+            bus: queues.port(),
             models,
             tools,
             clock: Arc::new(SystemClock),
             metrics,
             cache,
             state,
-            embedded: Embedded { file, bus },
+            queues,
+            file,
         })
     }
 
@@ -189,7 +214,7 @@ impl Ports {
     #[must_use]
     pub fn written(&self) -> Written {
         match &self.state {
-            State::File => self.embedded.file.writer().written(),
+            State::File => self.file.writer().written(),
             State::Server(server) => server.writer().written(),
         }
     }
@@ -200,7 +225,7 @@ impl Ports {
         let written = self.written();
         match &self.state {
             State::File => {
-                let (place, waiting) = (self.embedded.file.place(), self.embedded.file.writer().depth());
+                let (place, waiting) = (self.file.place(), self.file.writer().depth());
                 StateReport { adapter: "sqlite", place, written, waiting }
             }
             State::Server(server) => {
@@ -212,11 +237,14 @@ impl Ports {
 
     /// Settles what was acknowledged and closes the databases.
     pub async fn close(&self) {
-        self.embedded.bus.close().await;
+        match &self.queues {
+            Queues::Embedded(bus) => bus.close().await,
+            Queues::RabbitMq(bus) => bus.close().await,
+        }
         if let State::Server(server) = &self.state {
             server.close().await;
         }
-        self.embedded.file.close().await;
+        self.file.close().await;
     }
 }
 

@@ -30,7 +30,7 @@ const METRIC_HOME: &str = "runtime/src/telemetry/names.rs";
 const CRATES: [&str; 4] = ["troupe_runtime", "troupe_actors", "troupe_gateway", "troupe_tests"];
 
 /// Client libraries and the places that may name them.
-const LIBRARIES: [(&str, &[&str]); 16] = [
+const LIBRARIES: [(&str, &[&str]); 17] = [
     (
         "sqlx",
         &[
@@ -52,6 +52,7 @@ const LIBRARIES: [(&str, &[&str]); 16] = [
             "gateway/src/demo",
         ],
     ),
+    ("lapin", &["runtime/src/bus/rabbitmq"]),
     ("axum", &["gateway/src/"]),
     ("tower", &["gateway/src/"]),
     ("tower_http", &["gateway/src/"]),

@@ -15,10 +15,9 @@ use crate::admin::AdminOptions;
 use crate::listener::ListenerOptions;
 use crate::slack::ingress::IngressOptions;
 use crate::slack::reply::ReplyOptions;
-use crate::spool;
 
 pub(crate) fn ports(config: &NodeConfig) -> ports::Options {
-    let (of_store, of_bus, of_postgres) = (&config.store, &config.bus, &config.postgres);
+    let (of_store, of_postgres) = (&config.store, &config.postgres);
     ports::Options {
         database_url: config.database_url.clone(),
         sqlite: sqlite::Options {
@@ -50,13 +49,37 @@ pub(crate) fn ports(config: &NodeConfig) -> ports::Options {
             redis_url: config.redis_url.clone(),
             redis: redis(config),
         },
-        bus: bus::Options {
-            retry_ladder: of_bus.retry_ladder.clone(),
-            event_bytes_max: of_bus.event_bytes_max,
-            queue_events_max: of_bus.queue_events_max,
-            cache_bytes_max: of_bus.cache_bytes_max,
-            index_events_max: of_bus.index_events_max,
-        },
+        amqp_url: config.amqp_url.clone(),
+        rabbitmq: rabbitmq(config),
+    }
+}
+
+fn queues(config: &NodeConfig) -> bus::Options {
+    let of = &config.bus;
+    bus::Options {
+        retry_ladder: of.retry_ladder.clone(),
+        event_bytes_max: of.event_bytes_max,
+        queue_events_max: of.queue_events_max,
+        cache_bytes_max: of.cache_bytes_max,
+        index_events_max: of.index_events_max,
+    }
+}
+
+pub(crate) fn rabbitmq(config: &NodeConfig) -> bus::rabbitmq::Options {
+    let of = &config.rabbitmq;
+    bus::rabbitmq::Options {
+        bus: queues(config),
+        publish_timeout: of.publish_timeout,
+        publish_window: of.publish_window,
+        publishes_max: of.publishes_max,
+        lookahead: of.lookahead,
+        gather_timeout: of.gather_timeout,
+        linger: of.linger,
+        answer_timeout: of.answer_timeout,
+        connect_timeout: of.connect_timeout,
+        backoff: bus::rabbitmq::backoff(of.backoff_base, of.backoff_max),
+        heartbeat: of.heartbeat,
+        tls_ca: of.tls_ca.clone(),
     }
 }
 
@@ -154,23 +177,6 @@ pub(super) fn actors(config: &NodeConfig) -> stage::Options {
     }
 }
 
-pub(super) fn spool(config: &NodeConfig) -> spool::Options {
-    let of = &config.spool;
-    spool::Options {
-        publish_timeout: config.http.publish_timeout,
-        append_timeout: of.append_timeout,
-        bytes_max: of.bytes_max,
-        segment_bytes: of.segment_bytes,
-        appends_max: of.appends_max,
-        batch_max: of.batch_max,
-        window: of.window,
-        handover_events: of.handover_events,
-        confirm_timeout: of.confirm_timeout,
-        retry_max: of.retry_max,
-        event_bytes_max: config.bus.event_bytes_max,
-    }
-}
-
 pub(super) fn listener(config: &NodeConfig) -> ListenerOptions {
     ListenerOptions {
         connections_max: config.http.connections_max,
@@ -187,6 +193,7 @@ pub(super) fn ingress(config: &NodeConfig) -> IngressOptions {
     IngressOptions {
         body_bytes_max: config.http.body_bytes_max,
         body_timeout: config.http.body_timeout,
+        publish_timeout: config.http.publish_timeout,
         skew_seconds_max: config.slack.skew_max.as_secs() as i64,
         bodies_bytes_max: config.http.bodies_bytes_max,
     }

@@ -184,7 +184,7 @@ impl ReplySender {
     pub async fn run(self, drain: CancellationToken) -> Result<(), Error> {
         let queue =
             QueueSpec { name: REPLY_QUEUE.to_owned(), bindings: reply_patterns(), single_active_consumer: false };
-        self.bus.declare(queue).await?;
+        bus::Error::unless_deferred(self.bus.declare(queue).await)?;
         let consumer = self.bus.consume(REPLY_QUEUE, self.options.prefetch).await?;
         let hosts = ResponseHosts(self.options.response_hosts.clone());
         let in_flight_max = self.options.in_flight_max.max(1);

@@ -19,10 +19,10 @@ mod interleavings;
 mod keeper;
 mod letters;
 mod queue;
-mod routes;
 mod statements;
 mod window;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -37,18 +37,15 @@ use self::delivery::Ack;
 use self::keeper::Errands;
 use self::letters::{Bury, Purge, Replay};
 use self::queue::{Cell, Queue};
-use self::routes::Routes;
 use self::statements::{Declare, Put};
-use self::window::{Cache, Place, Window};
-use super::{Bus, Consumer, DeadLetter, Error, Health, Options, QueueSpec, Routing};
+use self::window::{Cache, Window};
+use super::place::Place;
+use super::routes::Routes;
+use super::{Bus, Consumer, DeadLetter, Error, Health, Options, PREFETCH_MAX, QueueSpec, Routing, detached};
 use crate::domain::event::Event;
-use crate::domain::ids::new_event_id;
+use crate::domain::topic::TopicPattern;
 use crate::sqlite::{self, Database};
 
-/// Most deliveries that one consumer may hold, as in AMQP.
-const PREFETCH_MAX: usize = 65_535;
-/// Longest error text that is kept, in characters.
-const ERROR_CHARS_MAX: usize = 2_000;
 /// How long a task waits after the disk refused, at first and at most.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -63,7 +60,7 @@ pub struct EmbeddedBus {
 struct Inner {
     database: Database,
     options: Options,
-    routes: Mutex<Routes>,
+    known: Mutex<Known>,
     /// One declaration after the other, so that memory and disk see them in one order.
     declaring: tokio::sync::Mutex<()>,
     cache: Arc<Cache>,
@@ -72,6 +69,13 @@ struct Inner {
     acks: mpsc::UnboundedSender<Ack>,
     errands: Errands,
     closed: CancellationToken,
+}
+
+/// The queues of the file.
+#[derive(Default)]
+struct Known {
+    routes: Routes<Arc<Cell>>,
+    by_id: HashMap<i64, Arc<Cell>>,
 }
 
 /// The one table between the file's errors and the bus's.
@@ -100,16 +104,16 @@ impl EmbeddedBus {
         let stored = statements::stored(&database).await?;
         let cache = Cache::new(options.cache_bytes_max);
         let (acks, to_acker) = mpsc::unbounded_channel();
-        let mut routes = Routes::default();
+        let mut known = Known::default();
         for queue in stored.queues {
             let window = Window::new(options.index_events_max, queue.depth > 0, stored.last_seq);
             let state = Queue::new(window, cache.clone(), queue.depth, queue.single_active);
-            routes.set(&Arc::new(Cell::new(queue.id, queue.name, state)), queue.patterns);
+            known.set(&Arc::new(Cell::new(queue.id, queue.name, state)), queue.patterns);
         }
         let inner = Arc::new(Inner {
             database,
             options,
-            routes: Mutex::new(routes),
+            known: Mutex::new(known),
             declaring: tokio::sync::Mutex::default(),
             cache,
             last_seq: AtomicI64::new(stored.last_seq),
@@ -182,8 +186,7 @@ impl Bus for EmbeddedBus {
     }
 
     async fn bury(&self, mut letter: DeadLetter) -> Result<(), Error> {
-        letter.first_error = clipped(&letter.first_error);
-        letter.last_error = clipped(&letter.last_error);
+        letter.clip();
         Ok(self.inner.database.writer().submit(Bury(letter)).await?)
     }
 
@@ -206,18 +209,39 @@ impl Bus for EmbeddedBus {
     }
 
     async fn health(&self) -> Result<Health, Error> {
-        let cells = self.inner.routes(|routes| routes.cells());
+        let cells = self.inner.routes(|routes| routes.queues());
         let mut depths: Vec<(String, u64)> =
             cells.iter().map(|cell| (cell.name().to_owned(), cell.lock().depth())).collect();
         depths.sort_unstable();
         let dead_letters = letters::count(&self.inner.database).await?;
-        Ok(Health { depths, dead_letters, unroutable: self.inner.unroutable.load(Ordering::Relaxed) })
+        Ok(Health {
+            adapter: "embedded",
+            depths,
+            dead_letters,
+            unroutable: self.inner.unroutable.load(Ordering::Relaxed),
+            connection: None,
+        })
+    }
+}
+
+impl Known {
+    fn set(&mut self, cell: &Arc<Cell>, patterns: Vec<TopicPattern>) {
+        self.routes.set(cell, patterns);
+        self.by_id.insert(cell.id(), cell.clone());
     }
 }
 
 impl Inner {
-    fn routes<T>(&self, act: impl FnOnce(&mut Routes) -> T) -> T {
-        act(&mut self.routes.lock().unwrap_or_else(PoisonError::into_inner))
+    fn known<T>(&self, act: impl FnOnce(&mut Known) -> T) -> T {
+        act(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn routes<T>(&self, act: impl FnOnce(&mut Routes<Arc<Cell>>) -> T) -> T {
+        self.known(|known| act(&mut known.routes))
+    }
+
+    fn numbered(&self, id: i64) -> Option<Arc<Cell>> {
+        self.known(|known| known.by_id.get(&id).cloned())
     }
 
     fn cell(&self, queue: &str) -> Result<Arc<Cell>, Error> {
@@ -244,7 +268,7 @@ impl Inner {
 
     fn stop(&self) {
         self.closed.cancel();
-        for cell in self.routes(|routes| routes.cells()) {
+        for cell in self.routes(|routes| routes.queues()) {
             let gone = cell.lock().dismiss();
             drop(gone);
         }
@@ -274,17 +298,8 @@ impl Inner {
             Arc::new(Cell::new(id, name, Queue::new(window, self.cache.clone(), 0, single_active_consumer)))
         });
         cell.lock().set_single_active(single_active_consumer);
-        self.routes(|routes| routes.set(&cell, bindings));
+        self.known(|known| known.set(&cell, bindings));
         Ok(())
-    }
-
-    /// The event as JSON, within its limit.
-    fn body(&self, event: &Event) -> Result<String, Error> {
-        let body = serde_json::to_string(event).map_err(|error| Error::Internal(format!("event: {error}")))?;
-        if body.len() > self.options.event_bytes_max {
-            return Err(Error::TooLarge { bytes: body.len(), limit: self.options.event_bytes_max });
-        }
-        Ok(body)
     }
 
     /// Takes a place in each queue, or in none.
@@ -304,7 +319,7 @@ impl Inner {
 
     /// Makes the event durable in all of the queues, then lets them have it.
     async fn put(self: &Arc<Self>, cells: &[Arc<Cell>], event: Arc<Event>) -> Result<(), Error> {
-        let body = self.body(&event)?;
+        let body = self.options.body(&event)?;
         let reserved = self.reserve(cells, &event)?;
         let inner = self.clone();
         detached(async move {
@@ -318,16 +333,8 @@ impl Inner {
 
     async fn replay(self: &Arc<Self>, letter: DeadLetter) -> Result<Option<Event>, Error> {
         let cell = self.cell(&letter.queue)?;
-        let old = letter.event;
-        let event = Arc::new(Event {
-            id: new_event_id(),
-            time: Utc::now(),
-            traceparent: old.traceparent.child(),
-            retrycount: 0,
-            causationid: Some(old.id),
-            ..old
-        });
-        let body = self.body(&event)?;
+        let event = Arc::new(letter.event.again());
+        let body = self.options.body(&event)?;
         let reserved = self.reserve(std::slice::from_ref(&cell), &event)?;
         let inner = self.clone();
         detached(async move {
@@ -384,21 +391,6 @@ impl Drop for Guard {
     }
 }
 
-/// Runs to its end even when the caller goes away.
-async fn detached<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Error>> + Send + 'static,
-) -> Result<T, Error> {
-    match tokio::spawn(work).await {
-        Ok(answer) => answer,
-        Err(error) if error.is_cancelled() => Err(Error::Unavailable("the node is stopping".to_owned())),
-        Err(error) => Err(Error::Internal(error.to_string())),
-    }
-}
-
 fn now_ms() -> i64 {
     Utc::now().timestamp_millis()
-}
-
-fn clipped(text: &str) -> String {
-    text.chars().take(ERROR_CHARS_MAX).collect()
 }

@@ -32,8 +32,8 @@ use variables::{VARIABLES, Variable, flag_name};
 pub use example::node_example;
 pub use prices::Price;
 pub use sections::{
-    Admin, Agents, Bus, Cache, Cluster, Http, HttpGet, Identity, Journal, Lease, Log, Models, Postgres, Replies, Slack,
-    Spool, Steps, Store, Supervision, Tools,
+    Admin, Agents, Bus, Cache, Cluster, Http, HttpGet, Identity, Journal, Lease, Log, Models, Postgres, Rabbitmq,
+    Replies, Slack, Steps, Store, Supervision, Tools,
 };
 pub use sources::Sources;
 
@@ -49,7 +49,7 @@ section! {
     pub struct NodeConfig {
         /// Who this node is.
         node: Identity = Identity::default(), Kind::Table(&Identity::TABLE);
-        /// The SQLite file: the embedded bus, and the state when no server keeps it; and the spool.
+        /// The SQLite file: the embedded bus, and the state when no server keeps it.
         data_dir: PathBuf = PathBuf::from("./data"), Kind::Text(&SOME_TEXT);
         /// The agents.
         agents: Agents = Agents::default(), Kind::Table(&Agents::TABLE);
@@ -63,7 +63,7 @@ section! {
         log: Log = Log::default(), Kind::Table(&Log::TABLE);
         /// The server that keeps the state, `postgres://user:password@host/database?sslmode=verify-full`; the file in the data folder when there is none.
         database_url: Option<SecretString> = None, Kind::Secret(&formats::DATABASE_URL);
-        /// RabbitMQ instead of the embedded bus; arrives with a later version.
+        /// RabbitMQ (3.10 and newer) as the bus, `amqp://user:password@host:port/vhost`, `amqps://` for TLS; the embedded bus when there is none.
         amqp_url: Option<SecretString> = None, Kind::Secret(&formats::AMQP_URL);
         /// Redis as a read cache of what agents remember, shared by the nodes of one database: `redis://user:password@host:port/0`, `rediss://` for TLS; the cache in the process alone when there is none.
         redis_url: Option<SecretString> = None, Kind::Secret(&formats::REDIS_URL);
@@ -77,8 +77,8 @@ section! {
         journal: Journal = Journal::default(), Kind::Table(&Journal::TABLE);
         /// The event bus.
         bus: Bus = Bus::default(), Kind::Table(&Bus::TABLE);
-        /// What keeps events on the disk while the bus does not take them.
-        spool: Spool = Spool::default(), Kind::Table(&Spool::TABLE);
+        /// The connections to RabbitMQ, where it is the bus.
+        rabbitmq: Rabbitmq = Rabbitmq::default(), Kind::Table(&Rabbitmq::TABLE);
         /// The store and its one writer.
         store: Store = Store::default(), Kind::Table(&Store::TABLE);
         /// The connections to PostgreSQL, where it keeps the state.
@@ -222,7 +222,7 @@ fn rules(root: &Node, problems: &mut Vec<Problem>) {
     leases_are_renewed(root, problems);
     answers_are_awaited(root, problems);
     journals_go_first(root, problems);
-    for section in ["models", "supervision", "replies"] {
+    for section in ["models", "supervision", "replies", "rabbitmq"] {
         let time = |key| find(root, &[section, key]).and_then(|node| Some((node, Duration::read(node)?)));
         if let (Some((base, base_time)), Some((_, max_time))) = (time("backoff_base"), time("backoff_max"))
             && base_time > max_time

@@ -76,6 +76,19 @@ impl Event {
         }
     }
 
+    /// The same once more, as a new event that this one has caused, in the same trace: for a replay.
+    #[must_use]
+    pub fn again(self) -> Self {
+        Self {
+            id: new_event_id(),
+            time: Utc::now(),
+            traceparent: self.traceparent.child(),
+            retrycount: 0,
+            causationid: Some(self.id),
+            ..self
+        }
+    }
+
     /// The text an agent is given: `data.text`, else `data.input`, else the whole data as JSON.
     #[must_use]
     pub fn input(&self) -> String {

@@ -92,6 +92,12 @@ impl Topic {
         Self(format!("{AGENT_OUTPUT}{agent}"))
     }
 
+    /// What a dead letter's event is at, when it came from a message that is no event.
+    #[must_use]
+    pub fn unreadable() -> Self {
+        Self("troupe.unreadable".to_owned())
+    }
+
     /// A task of an agent that failed.
     #[must_use]
     pub fn agent_failed(agent: &AgentName) -> Self {

@@ -21,6 +21,17 @@ use crate::domain::agent::{AgentName, ExecutionMode};
 use crate::domain::chat::Usage;
 use crate::domain::topic::inbox_queue;
 
+/// What is read of the bus at every scrape.
+const LEVELS: [Metric; 7] = [
+    names::QUEUE_DEPTH,
+    names::BUS_DEPTH,
+    names::DEAD_LETTERS,
+    names::UNROUTABLE,
+    names::BUS_CONNECTED,
+    names::BUS_BLOCKED,
+    names::BUS_LOST,
+];
+
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -103,7 +114,7 @@ impl Metrics {
         let meter = provider.meter("troupe");
         let levels = Levels::default();
         let metrics = Self { inner: Arc::new(Inner::new(registry, provider, meter, levels)) };
-        for level in [names::QUEUE_DEPTH, names::BUS_DEPTH, names::DEAD_LETTERS, names::UNROUTABLE] {
+        for level in LEVELS {
             let levels = Arc::clone(&metrics.inner.levels);
             metrics.observe(level, move || {
                 let levels = levels.lock().unwrap_or_else(PoisonError::into_inner);
@@ -218,13 +229,22 @@ impl Metrics {
             value: depth(&inbox_queue(agent)),
         };
         let queues = health.depths.iter().map(|(queue, depth)| Reading::of(names::QUEUE, queue.as_str(), *depth));
-        let levels = [
-            (names::QUEUE_DEPTH.name, agents.iter().map(inbox).collect()),
-            (names::BUS_DEPTH.name, queues.collect()),
+        let mut levels = BTreeMap::from([
             (names::DEAD_LETTERS.name, vec![Reading::plain(health.dead_letters)]),
             (names::UNROUTABLE.name, vec![Reading::plain(health.unroutable)]),
-        ];
-        *self.inner.levels.lock().unwrap_or_else(PoisonError::into_inner) = BTreeMap::from(levels);
+        ]);
+        if let Some(connection) = &health.connection {
+            let well = u64::from(connection.is_connected());
+            levels.insert(names::BUS_CONNECTED.name, vec![Reading::plain(well)]);
+            levels.insert(names::BUS_BLOCKED.name, vec![Reading::plain(u64::from(connection.blocked.is_some()))]);
+            levels.insert(names::BUS_LOST.name, vec![Reading::plain(connection.lost)]);
+        }
+        // Without the broker nobody knows a depth.
+        if health.connection.as_ref().is_none_or(bus::Connection::is_connected) {
+            levels.insert(names::QUEUE_DEPTH.name, agents.iter().map(inbox).collect());
+            levels.insert(names::BUS_DEPTH.name, queues.collect());
+        }
+        *self.inner.levels.lock().unwrap_or_else(PoisonError::into_inner) = levels;
     }
 
     /// The bus did not say how it stands: no level is better than an old one.

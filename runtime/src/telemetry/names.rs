@@ -186,22 +186,23 @@ pub const DEAD_LETTERS: Metric = metric("troupe_dead_letters", Kind::Gauge, "", 
 /// Events without a queue.
 pub const UNROUTABLE: Metric =
     metric("troupe_unroutable", Kind::ReadCounter, "", "Events that no queue wanted since the node started");
-
-/// Events that wait on the disk for the bus.
-pub const SPOOL_DEPTH: Metric =
-    metric("troupe_spool_depth", Kind::Gauge, "", "Accepted events that wait on the disk until the bus takes them");
-/// Their bytes.
-pub const SPOOL_BYTES: Metric = metric("troupe_spool_bytes", Kind::Gauge, "", "Bytes of the events in the spool");
-/// What became of events that the bus did not take at once.
-pub const SPOOL_EVENTS: Metric = metric(
-    "troupe_spool_events",
+/// Whether the broker is connected.
+pub const BUS_CONNECTED: Metric =
+    metric("troupe_bus_connected", Kind::Gauge, "", "1 while the broker that is the bus is connected, else 0");
+/// Whether the broker takes events.
+pub const BUS_BLOCKED: Metric = metric(
+    "troupe_bus_blocked",
+    Kind::Gauge,
+    "",
+    "1 while the broker takes no events, short of memory or disk, else 0",
+);
+/// Connections to the broker that were lost.
+pub const BUS_LOST: Metric = metric(
+    "troupe_bus_connections_lost",
     Kind::ReadCounter,
     "",
-    "Events of the spool: spooled, then drained, dropped or buried (no queue), isolated (damaged); failed were refused",
+    "Connections to the broker that were lost since the node started",
 );
-/// Damaged records that wait for a person.
-pub const SPOOL_ISOLATED: Metric =
-    metric("troupe_spool_isolated", Kind::Gauge, "", "Files with damaged records of the spool that were moved aside");
 
 /// Replies to where the question came from.
 pub const REPLIES: Metric = metric("troupe_replies", Kind::ReadCounter, "", "Tries to send a reply, by outcome");
@@ -220,7 +221,7 @@ pub const HTTP_REQUESTS: Metric =
     metric("troupe_http_requests", Kind::Counter, "", "HTTP requests, by route and status");
 
 /// Every metric there is.
-pub const ALL: [Metric; 34] = [
+pub const ALL: [Metric; 33] = [
     TASK_DURATION,
     TASK_SUCCESS,
     TASK_FAILURE,
@@ -247,10 +248,9 @@ pub const ALL: [Metric; 34] = [
     BUS_DEPTH,
     DEAD_LETTERS,
     UNROUTABLE,
-    SPOOL_DEPTH,
-    SPOOL_BYTES,
-    SPOOL_EVENTS,
-    SPOOL_ISOLATED,
+    BUS_CONNECTED,
+    BUS_BLOCKED,
+    BUS_LOST,
     REPLIES,
     REPLY_DOUBTFUL,
     SLACK_REQUESTS,

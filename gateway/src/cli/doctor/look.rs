@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use troupe_runtime::bus::rabbitmq::{self, RabbitBus};
 use troupe_runtime::config::{Agents, load_agents, secret_names};
 use troupe_runtime::domain::agent::{ModelSpec, ProviderKind};
 use troupe_runtime::postgres;
@@ -22,7 +23,6 @@ use url::Url;
 
 use super::Finding;
 use crate::cli::counted;
-use crate::spool;
 
 /// How long a host may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -66,18 +66,6 @@ fn writable(dir: &Path) -> io::Result<()> {
     tempfile::Builder::new().prefix(".troupe-doctor-").tempfile_in(dir).map(drop)
 }
 
-/// What a node that is not running has left for its bus.
-pub(super) fn spool(dir: &Path) -> Finding {
-    let folder = dir.join(spool::FOLDER_NAME);
-    match spool::look(&folder) {
-        Ok((events, isolated)) => super::kept(events, isolated, ""),
-        Err(error) => {
-            let seen = format!("cannot read {}: {error}", folder.display());
-            Finding::broken("spool", seen, "make it readable: accepted events may lie there")
-        }
-    }
-}
-
 /// Whether the SQLite file is one.
 pub(super) fn database(dir: &Path) -> Finding {
     let path = dir.join(FILE_NAME);
@@ -115,6 +103,18 @@ pub(super) async fn server(url: &SecretString, options: &postgres::Options) -> F
         Ordering::Equal => Finding::ok("database", seen),
         Ordering::Greater => {
             Finding::broken("database", seen, "a newer troupe has migrated it: run that version, or restore a backup")
+        }
+    }
+}
+
+/// Whether the broker that is the bus answers, and lets us in.
+pub(super) async fn rabbitmq(url: &SecretString, options: &rabbitmq::Options) -> Finding {
+    match RabbitBus::look(url, options).await {
+        Ok(place) => Finding::ok("bus", format!("{place} answers")),
+        Err(error) => {
+            let text = error.to_string();
+            let (seen, advice) = text.rsplit_once("; ").unwrap_or((&text, "check AMQP_URL"));
+            Finding::broken("bus", seen, advice)
         }
     }
 }

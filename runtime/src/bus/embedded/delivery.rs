@@ -17,8 +17,8 @@ use uuid::Uuid;
 use super::letters::GiveUp;
 use super::queue::Cell;
 use super::statements::{Delay, Remove};
-use super::{Inner, clipped, detached, now_ms};
-use crate::bus::{Error, Settle};
+use super::{Inner, now_ms};
+use crate::bus::{Error, Settle, clipped, detached};
 use crate::sqlite;
 
 /// Acknowledgements in one delete.

@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 
 use super::queue::{Cell, Need};
 use super::statements::{self, Promote};
-use super::window::Place;
 use super::{Inner, PAUSE_FIRST, PAUSE_MAX, now_ms};
+use crate::bus::place::Place;
 use crate::sqlite;
 
 /// Waits that are ended in one transaction.
@@ -109,7 +109,7 @@ async fn promote(inner: &Arc<Inner>) -> Result<(), sqlite::Error> {
     match inner.database.writer().submit(Promote { now, max: PROMOTED_AT_ONCE }).await {
         Ok((events, next)) => {
             for event in events {
-                let cell = inner.routes(|routes| routes.numbered(event.queue).cloned());
+                let cell = inner.numbered(event.queue);
                 if let Some(cell) = cell {
                     inner.at(&cell, |queue| queue.promoted(event.place, event.retrycount));
                 }

@@ -15,12 +15,14 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 
 use super::Inner;
 use super::delivery::Handle;
-use super::window::{Body, Cache, Front, Place, Waiting, Window};
+use super::window::{Body, Cache, Front, Waiting, Window};
 use crate::bus::Delivery;
+use crate::bus::line::{Gone, Line, Offer};
+use crate::bus::place::Place;
+use crate::bus::routes::Named;
 use crate::domain::event::Event;
 
 /// Places that are read from disk at once.
@@ -54,6 +56,12 @@ impl Cell {
     }
 }
 
+impl Named for Arc<Cell> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 /// A queue's state.
 pub(super) struct Queue {
     window: Window,
@@ -63,10 +71,7 @@ pub(super) struct Queue {
     /// Events whose transaction is under way. Younger ones of the same priority wait for them.
     on_the_way: BTreeSet<Place>,
     flights: HashMap<i64, Flight>,
-    consumers: Vec<Served>,
-    /// Whose turn it is.
-    turn: usize,
-    single_active: bool,
+    line: Line,
     last_token: u64,
     /// Something must be read before the next hand-over.
     wants: bool,
@@ -86,14 +91,6 @@ struct Flight {
     bytes: usize,
 }
 
-/// Somebody who is served.
-struct Served {
-    id: u64,
-    deliveries: mpsc::Sender<Delivery>,
-    /// Deliveries that it may still be given.
-    credit: usize,
-}
-
 /// What the keeper must read.
 pub(super) enum Need {
     Nothing,
@@ -108,9 +105,6 @@ pub(super) enum Need {
     Bodies(Vec<Place>),
 }
 
-/// The closed channels of consumers; to be dropped after the lock, for deliveries may be in them.
-pub(super) type Gone = Vec<mpsc::Sender<Delivery>>;
-
 impl Queue {
     pub(super) fn new(window: Window, cache: Arc<Cache>, depth: u64, single_active: bool) -> Self {
         Self {
@@ -119,9 +113,7 @@ impl Queue {
             depth,
             on_the_way: BTreeSet::new(),
             flights: HashMap::new(),
-            consumers: Vec::new(),
-            turn: 0,
-            single_active,
+            line: Line::new(single_active),
             last_token: 0,
             wants: false,
             called: false,
@@ -133,11 +125,11 @@ impl Queue {
     }
 
     pub(super) const fn single_active(&self) -> bool {
-        self.single_active
+        self.line.single_active()
     }
 
     pub(super) const fn set_single_active(&mut self, single_active: bool) {
-        self.single_active = single_active;
+        self.line.set_single_active(single_active);
     }
 
     /// Takes a place for an event that is about to be written; `false` when the queue is full.
@@ -172,16 +164,13 @@ impl Queue {
 
     /// Serves one more consumer; answers its number.
     pub(super) fn join(&mut self, deliveries: mpsc::Sender<Delivery>, prefetch: usize) -> u64 {
-        let id = self.token();
-        self.consumers.push(Served { id, deliveries, credit: prefetch });
-        id
+        self.line.join(deliveries, prefetch)
     }
 
     /// A consumer is gone: what it holds goes back to its place.
     #[must_use]
     pub(super) fn part(&mut self, consumer: u64) -> Option<mpsc::Sender<Delivery>> {
-        let index = self.consumers.iter().position(|served| served.id == consumer)?;
-        let served = self.consumers.remove(index);
+        let gone = self.line.part(consumer)?;
         let held: Vec<(i64, u64)> = self
             .flights
             .iter()
@@ -191,13 +180,13 @@ impl Queue {
         for (seq, token) in held {
             self.put_back(seq, token);
         }
-        Some(served.deliveries)
+        Some(gone)
     }
 
     /// The bus closes: consumers see the end; what they hold can still be settled.
     #[must_use]
     pub(super) fn dismiss(&mut self) -> Gone {
-        self.consumers.drain(..).map(|served| served.deliveries).collect()
+        self.line.dismiss()
     }
 
     /// Its holder has decided what becomes of a delivery; `None` when it is its no longer.
@@ -210,7 +199,7 @@ impl Queue {
     /// What its holder decided is durable; `left` when the event is no longer in the queue.
     pub(super) fn settled(&mut self, seq: i64, token: u64, left: bool) {
         if let Some(flight) = self.land(seq, token) {
-            self.credit(flight.consumer);
+            self.line.credit(flight.consumer);
             self.depth = self.depth.saturating_sub(u64::from(left));
         }
     }
@@ -218,7 +207,7 @@ impl Queue {
     /// A delivery that nobody settled goes back to its place.
     pub(super) fn put_back(&mut self, seq: i64, token: u64) {
         if let Some(flight) = self.land(seq, token) {
-            self.credit(flight.consumer);
+            self.line.credit(flight.consumer);
             let body = self.cache.keep(&flight.event, flight.bytes);
             let waiting = Waiting { retrycount: flight.retrycount, redelivered: true, body };
             self.window.insert(flight.place, waiting);
@@ -230,12 +219,6 @@ impl Queue {
         self.flights.remove(&seq)
     }
 
-    fn credit(&mut self, consumer: u64) {
-        if let Some(served) = self.consumers.iter_mut().find(|served| served.id == consumer) {
-            served.credit += 1;
-        }
-    }
-
     const fn token(&mut self) -> u64 {
         self.last_token += 1;
         self.last_token
@@ -245,7 +228,7 @@ impl Queue {
     #[must_use]
     pub(super) fn hand_over(&mut self, inner: &Arc<Inner>, cell: &Arc<Cell>) -> Gone {
         let mut gone = Gone::new();
-        while let Some(index) = self.whose_turn() {
+        while let Some(index) = self.line.next() {
             match self.window.front() {
                 Front::Ready if self.is_overtaking() => break,
                 Front::Ready => {}
@@ -256,13 +239,9 @@ impl Queue {
                 }
             }
             let token = self.token();
-            let served = &mut self.consumers[index];
-            let consumer = served.id;
-            let closed = match served.deliveries.try_reserve() {
-                Ok(permit) => {
+            let closed = match self.line.offer(index) {
+                Offer::Taken(permit, consumer) => {
                     let Some((place, waiting, body)) = self.window.pop() else { break };
-                    served.credit -= 1;
-                    self.turn = index + 1;
                     let flight = Flight::new(token, consumer, place, &waiting, &body);
                     permit.send(Delivery {
                         event: flight.event.clone(),
@@ -271,18 +250,12 @@ impl Queue {
                         settle: Box::new(Handle::new(inner.clone(), cell.clone(), place.seq, token)),
                     });
                     self.flights.insert(place.seq, flight);
-                    false
+                    None
                 }
-                Err(TrySendError::Closed(())) => true,
-                // Credit and room go together; were they not to, it waits for its next settlement.
-                Err(TrySendError::Full(())) => {
-                    served.credit = 0;
-                    false
-                }
+                Offer::Closed(consumer) => Some(consumer),
+                Offer::Full => None,
             };
-            if closed {
-                gone.extend(self.part(consumer));
-            }
+            gone.extend(closed.and_then(|consumer| self.part(consumer)));
         }
         gone
     }
@@ -291,17 +264,6 @@ impl Queue {
     fn is_overtaking(&self) -> bool {
         let Some(first) = self.window.first() else { return false };
         self.on_the_way.range(Place { seq: i64::MIN, ..first }..first).next().is_some()
-    }
-
-    /// The next consumer in turn that may be given something.
-    fn whose_turn(&self) -> Option<usize> {
-        let eligible = self.eligible();
-        (0..eligible).map(|n| (self.turn + n) % eligible).find(|index| self.consumers[*index].credit > 0)
-    }
-
-    /// How many of the consumers, the eldest first, are served at all.
-    fn eligible(&self) -> usize {
-        if self.single_active { self.consumers.len().min(1) } else { self.consumers.len() }
     }
 
     /// Whether the keeper must be called; `true` once until it has come.
@@ -314,7 +276,7 @@ impl Queue {
     /// The keeper has come: what is to be read?
     pub(super) fn need(&mut self) -> Need {
         (self.wants, self.called) = (false, false);
-        let credit: usize = self.consumers.iter().take(self.eligible()).map(|served| served.credit).sum();
+        let credit = self.line.credit_in_all();
         if credit == 0 {
             return Need::Nothing;
         }

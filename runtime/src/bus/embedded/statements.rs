@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::window::Place;
+use crate::bus::place::Place;
 use crate::domain::event::Event;
 use crate::domain::topic::TopicPattern;
 use crate::sqlite::writer::Write;

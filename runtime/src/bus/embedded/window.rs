@@ -16,29 +16,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::domain::event::{Event, Priority};
-
-/// Where an event stands in its queue: by priority, then by age.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Place {
-    /// 9 minus the priority.
-    pub(super) rank: u8,
-    /// Its number; later events have higher ones.
-    pub(super) seq: i64,
-}
-
-impl Place {
-    /// Before every event.
-    pub(super) const FIRST: Self = Self { rank: 0, seq: i64::MIN };
-
-    pub(super) fn new(priority: Priority, seq: i64) -> Self {
-        Self { rank: 9 - u8::from(priority), seq }
-    }
-
-    const fn next(self) -> Self {
-        Self { rank: self.rank, seq: self.seq.saturating_add(1) }
-    }
-}
+use crate::bus::place::Place;
+use crate::domain::event::Event;
 
 /// The memory that bodies of waiting events may use, over all queues.
 #[derive(Debug)]

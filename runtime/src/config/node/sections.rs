@@ -219,26 +219,32 @@ section! {
 }
 
 section! {
-    /// What keeps events on the disk while the bus does not take them.
-    pub struct Spool {
-        /// Size of everything that it may hold, what was moved aside included; beyond it events are refused.
-        bytes_max: u64 = 1024 * MIB as u64, LARGE;
-        /// Size at which one of its files is closed and the next begun.
-        segment_bytes: u64 = 4 * MIB as u64, SIZE;
-        /// Time that the disk has to take an event before it is refused.
-        append_timeout: Duration = SECOND, TIME;
-        /// Events that wait for the disk; the next ones wait for a place among them.
-        appends_max: usize = 4096, count(1_000_000);
-        /// Events that share one sync of the disk, at most; none is waited for.
-        batch_max: usize = 256, count(10_000);
-        /// Events that are published side by side when it drains; a restart repeats about as many.
-        window: usize = 256, count(10_000);
-        /// When so few are left, newcomers wait until it is empty instead of joining it.
-        handover_events: u64 = 16, count(10_000);
-        /// Time that the bus has to confirm an event that is drained.
-        confirm_timeout: Duration = Duration::from_secs(5), TIME;
-        /// Longest wait between two tries of a bus that takes nothing.
-        retry_max: Duration = SECOND, TIME;
+    /// The connections to RabbitMQ, where it is the bus.
+    pub struct Rabbitmq {
+        /// Time that the broker has to confirm an event; after it the event counts as not published.
+        publish_timeout: Duration = Duration::from_secs(2), TIME;
+        /// Events that await their confirm at once.
+        publish_window: usize = 1_000, count(100_000);
+        /// Events that are being published, those that wait for their turn included; more are refused.
+        publishes_max: usize = 20_000, count(1_000_000);
+        /// Events of one queue that the broker hands over ahead, for the most urgent to go first; the backlog stays in the broker.
+        lookahead: u16 = 512, count(65_535);
+        /// How long these may take to come in before the first is handed out.
+        gather_timeout: Duration = SECOND, TIME;
+        /// How long they are kept after the last consumer of a queue has left.
+        linger: Duration = SECOND, TIME;
+        /// Time that the broker has to answer a question.
+        answer_timeout: Duration = Duration::from_secs(5), TIME;
+        /// Time to connect.
+        connect_timeout: Duration = Duration::from_secs(5), TIME;
+        /// Wait before the broker is connected to again; doubles, with jitter.
+        backoff_base: Duration = Duration::from_millis(200), TIME;
+        /// Longest wait between two tries.
+        backoff_max: Duration = Duration::from_secs(5), TIME;
+        /// Distance of heartbeats; a connection that is silent for two of them is lost.
+        heartbeat: Duration = Duration::from_secs(15), Kind::Duration(SECOND, Duration::from_mins(10));
+        /// PEM file of an authority that an `amqps://` broker's certificate may come from, beside the system's.
+        tls_ca: Option<PathBuf> = None, Kind::Text(&SOME_TEXT);
     }
 }
 

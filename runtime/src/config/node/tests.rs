@@ -149,9 +149,9 @@ fn settings_that_contradict_one_another_are_refused() {
 
 #[test]
 fn what_arrives_later_is_said_and_its_secret_is_not() {
-    let told = problems(&env(&[("AMQP_URL", "amqp://u:hunter2@x")]));
+    let told = problems(&env(&[("TROUPE_CLUSTER_COOKIE", "hunter2hunter2")]));
     assert_eq!(told.len(), 1);
-    assert!(told[0].starts_with("AMQP_URL: amqp_url: RabbitMQ arrives with a later version"), "{told:?}");
+    assert!(told[0].starts_with("TROUPE_CLUSTER_COOKIE: cluster.cookie: clusters arrive"), "{told:?}");
     assert!(!told.concat().contains("hunter2"));
     let told = problems(&file("cluster: {seeds: [a, b]}\n"));
     assert!(told[0].starts_with("node.yaml:1:18: cluster.seeds: clusters arrive"), "{told:?}");
@@ -163,6 +163,16 @@ fn a_database_server_is_named_by_a_url_that_nobody_sees() {
     assert!(config.database_url.is_some() && !format!("{config:?}").contains("hunter2"));
     let told = problems(&env(&[("DATABASE_URL", "mysql://u:hunter2@db/troupe")]));
     assert!(told[0].starts_with("DATABASE_URL: ") && !told.concat().contains("hunter2"), "{told:?}");
+}
+
+#[test]
+fn a_broker_is_named_by_a_url_that_nobody_sees() {
+    for good in ["amqp://u:hunter2@mq:5672/v", "amqps://u:hunter2@mq"] {
+        let config = load(&env(&[("AMQP_URL", good)])).unwrap();
+        assert!(config.amqp_url.is_some() && !format!("{config:?}").contains("hunter2"));
+    }
+    let told = problems(&env(&[("AMQP_URL", "http://u:hunter2@mq")]));
+    assert!(told[0].starts_with("AMQP_URL: ") && !told.concat().contains("hunter2"), "{told:?}");
 }
 
 #[test]

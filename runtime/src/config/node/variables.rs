@@ -37,7 +37,7 @@ pub(crate) static VARIABLES: [Variable; 24] = [
     one("TROUPE_ADMIN_TOKEN", &["admin", "token"]),
     one("TROUPE_ADMIN_URL", &["admin", "url"]),
     one("DATABASE_URL", &["database_url"]),
-    later("AMQP_URL", &["amqp_url"], "RabbitMQ arrives with a later version; remove it to use the embedded bus"),
+    one("AMQP_URL", &["amqp_url"]),
     one("REDIS_URL", &["redis_url"]),
     many("SLACK_SIGNING_SECRET", &["slack", "signing_secrets"]),
     one("SLACK_BOT_TOKEN", &["slack", "bot_token"]),

@@ -19,7 +19,12 @@ fn the_four_metrics_of_the_plan_have_exactly_their_names_and_labels() {
     metrics.task_ended("researcher", ExecutionMode::Autonomous, true, 0.2);
     metrics.task_ended("researcher", ExecutionMode::Autonomous, true, 7.0);
     metrics.task_ended("researcher", ExecutionMode::Autonomous, false, 0.2);
-    let health = bus::Health { depths: vec![("agent.input.researcher".into(), 3)], dead_letters: 1, unroutable: 2 };
+    let health = bus::Health {
+        depths: vec![("agent.input.researcher".into(), 3)],
+        dead_letters: 1,
+        unroutable: 2,
+        ..bus::Health::default()
+    };
     metrics.bus_stands(&health, &[("researcher".parse().unwrap(), ExecutionMode::Autonomous)]);
 
     let of = r#"{agent="researcher",execution_mode="autonomous"}"#;
@@ -35,7 +40,13 @@ fn the_four_metrics_of_the_plan_have_exactly_their_names_and_labels() {
     has(&metrics, "troupe_dead_letters 1");
     has(&metrics, "troupe_unroutable_total 2");
     has(&metrics, r#"troupe_bus_depth{queue="agent.input.researcher"} 3"#);
+    let connection = bus::Connection { state: "away", lost: 3, ..bus::Connection::default() };
+    let away = bus::Health { connection: Some(connection), ..health };
+    metrics.bus_stands(&away, &[("researcher".parse().unwrap(), ExecutionMode::Autonomous)]);
+    has(&metrics, "troupe_bus_connected 0");
+    has(&metrics, "troupe_bus_connections_lost_total 3");
     let text = metrics.render();
+    assert!(!text.contains("agent_queue_depth{") && !text.contains("troupe_bus_depth{"), "{text}");
     assert!(!text.contains("otel_scope") && !text.contains("target_info"), "{text}");
 }
 

@@ -1,0 +1,240 @@
+//! The publishing end: many events under way on one channel, each confirmed to its own caller.
+//!
+//! Events go out in the order in which their callers came; confirms are awaited side by side, at most a window of them. What the
+//! broker has confirmed is durable. When the channel or the connection is lost, every event without its confirm is in doubt:
+//! its caller is told so and publishes again, and whoever accepts knows the id. Nothing is sent again here.
+//!
+//! Callers: the bus (events), its deliveries (the ladder), its streams (entries). A caller that gives up before its event went
+//! out takes it back; one that gives up later leaves open what became of it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{BasicProperties, Channel, Confirmation};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::link::{Link, State};
+use super::{Options, wire};
+use crate::bus::Error;
+
+/// What became of a message that the broker has confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Durable in every queue that it was routed to.
+    Taken,
+    /// Mandatory, and no queue wants it.
+    Returned,
+}
+
+/// A message on its way out.
+pub(super) struct Outgoing {
+    pub(super) exchange: String,
+    pub(super) routing_key: String,
+    pub(super) mandatory: bool,
+    pub(super) properties: BasicProperties,
+    pub(super) body: Vec<u8>,
+}
+
+struct Job {
+    message: Outgoing,
+    reply: oneshot::Sender<Result<Fate, Error>>,
+    /// Counts until the message itself is done with, whether its caller still waits or not.
+    place: Waiting,
+}
+
+/// The callers' side.
+pub(super) struct Publisher {
+    link: Arc<Link>,
+    jobs: mpsc::UnboundedSender<Job>,
+    waiting: Arc<AtomicUsize>,
+    options: Options,
+}
+
+/// The task's side.
+pub(super) struct Outbound {
+    link: Arc<Link>,
+    jobs: mpsc::UnboundedReceiver<Job>,
+    window: usize,
+}
+
+impl Publisher {
+    pub(super) fn new(link: Arc<Link>, options: Options) -> (Self, Outbound) {
+        let (jobs, receiver) = mpsc::unbounded_channel();
+        let window = options.publish_window.max(1);
+        let outbound = Outbound { link: link.clone(), jobs: receiver, window };
+        (Self { link, jobs, waiting: Arc::default(), options }, outbound)
+    }
+
+    /// Publishes; answers once the broker has confirmed. Its place in the order is taken when it is first polled.
+    pub(super) async fn publish(&self, message: Outgoing) -> Result<Fate, Error> {
+        let limit = self.options.publish_timeout;
+        self.link.refuse_hopeless()?;
+        let place = Waiting::take(&self.waiting, self.options.publishes_max)?;
+        let (reply, answer) = oneshot::channel();
+        let closed = || Error::Unavailable("the bus is closed".to_owned());
+        self.jobs.send(Job { message, reply, place }).map_err(|_| closed())?;
+        match tokio::time::timeout(limit, answer).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(closed())),
+            Err(_) => Err(unconfirmed(limit)),
+        }
+    }
+}
+
+/// What a caller is told whose time is over.
+pub(super) fn unconfirmed(limit: Duration) -> Error {
+    Error::Unavailable(format!(
+        "the broker has not confirmed within rabbitmq.publish_timeout = {limit:?}; the event may be there"
+    ))
+}
+
+/// A message that waits or is under way, counted while it is.
+struct Waiting(Arc<AtomicUsize>);
+
+impl Waiting {
+    fn take(waiting: &Arc<AtomicUsize>, max: usize) -> Result<Self, Error> {
+        let place = Self(waiting.clone());
+        if waiting.fetch_add(1, Ordering::Relaxed) >= max {
+            return Err(Error::Unavailable(format!("rabbitmq.publishes_max = {max} events are under way")));
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A message whose confirm is awaited; its caller is told when it comes.
+type UnderWay = BoxFuture<'static, ()>;
+
+impl Outbound {
+    /// Publishes until the bus closes.
+    pub(super) async fn run(mut self, closed: CancellationToken) {
+        let mut states = self.link.watch();
+        loop {
+            let connection = match &*states.borrow_and_update() {
+                State::Up(connection) => Some(connection.clone()),
+                State::Away(error) => {
+                    self.refuse_waiting(error);
+                    None
+                }
+                State::Connecting => None,
+            };
+            let lasted = match connection {
+                Some(connection) => closed.run_until_cancelled(self.serve(&connection)).await,
+                None => Some(()),
+            };
+            let changed = async {
+                tokio::select! {
+                    changed = states.changed() => changed.is_ok(),
+                    // A channel alone was lost: a new one, but not as fast as it can be lost.
+                    () = tokio::time::sleep(super::PAUSE_FIRST) => true,
+                }
+            };
+            if lasted.is_none() || closed.run_until_cancelled(changed).await != Some(true) {
+                return;
+            }
+        }
+    }
+
+    /// Tells those who wait that nothing goes out.
+    fn refuse_waiting(&mut self, error: &str) {
+        while let Ok(job) = self.jobs.try_recv() {
+            job.reply.send(Err(Error::Unavailable(format!("the broker is away: {error}")))).ok();
+        }
+    }
+
+    /// Publishes on a channel of this connection until it is lost; then everything under way is answered.
+    async fn serve(&mut self, connection: &lapin::Connection) {
+        let channel = match open(connection).await {
+            Ok(channel) => channel,
+            Err(error) => {
+                tracing::warn!(%error, "no channel to publish on");
+                return;
+            }
+        };
+        let mut under_way: FuturesUnordered<UnderWay> = FuturesUnordered::new();
+        let mut taken = VecDeque::new();
+        let mut batch = Vec::new();
+        let mut look = tokio::time::interval(super::PAUSE_FIRST);
+        loop {
+            while under_way.len() < self.window
+                && let Some(job) = taken.pop_front()
+            {
+                if let Some(begun) = begin(&channel, job) {
+                    under_way.push(begun);
+                }
+            }
+            if !channel.status().connected() {
+                break;
+            }
+            tokio::select! {
+                biased;
+                Some(()) = under_way.next(), if !under_way.is_empty() => {}
+                there = self.jobs.recv_many(&mut batch, self.window), if taken.is_empty() => {
+                    if there == 0 {
+                        break;
+                    }
+                    taken.extend(batch.drain(..));
+                }
+                _ = look.tick() => {}
+            }
+        }
+        // The channel's end is the answer to each of them.
+        while under_way.next().await.is_some() {}
+        let lost = || Error::Unavailable("the channel to the broker was lost".to_owned());
+        for job in taken {
+            job.reply.send(Err(lost())).ok();
+        }
+    }
+}
+
+async fn open(connection: &lapin::Connection) -> Result<Channel, lapin::Error> {
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok(channel)
+}
+
+/// Sends a message, here and now, and answers what is left to await; `None` when its caller has gone.
+fn begin(channel: &Channel, job: Job) -> Option<UnderWay> {
+    let Job { message, reply, place } = job;
+    if reply.is_closed() {
+        return None;
+    }
+    let channel = channel.clone();
+    let mut publishing = Box::pin(async move {
+        let answer = publish(&channel, message).await;
+        drop(place);
+        reply.send(answer).ok();
+    });
+    // The first poll hands its frames over; so they leave in the order in which they came.
+    match futures::FutureExt::now_or_never(&mut publishing) {
+        Some(()) => None,
+        None => Some(publishing),
+    }
+}
+
+async fn publish(channel: &Channel, message: Outgoing) -> Result<Fate, Error> {
+    let Outgoing { exchange, routing_key, mandatory, properties, body } = message;
+    let options = BasicPublishOptions { mandatory, immediate: false };
+    let doubt = |error: lapin::Error| Error::Unavailable(format!("not confirmed, the event may be there: {error}"));
+    let confirm = channel
+        .basic_publish(wire::exchange(&exchange)?, wire::name(&routing_key)?, options, &body, properties)
+        .await
+        .map_err(doubt)?;
+    match confirm.await.map_err(doubt)? {
+        Confirmation::Ack(None) => Ok(Fate::Taken),
+        Confirmation::Ack(Some(_)) => Ok(Fate::Returned),
+        Confirmation::Nack(_) => Err(Error::Unavailable(format!("the broker refused an event for {routing_key}"))),
+        Confirmation::NotRequested => Err(Error::Internal("the channel confirms nothing".to_owned())),
+    }
+}

@@ -1,0 +1,143 @@
+//! Publishing: which queues an event is for, whether they have room, and who must know that it comes.
+//!
+//! Called by the bus. Whether an event was routed is the broker's to say; the table of bindings only tells how many queues have
+//! it, and which of them to ask for room.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::timeout;
+
+use super::intake::Intake;
+use super::publisher::{self, Fate, Outgoing};
+use super::room::Verdict;
+use super::wire::Past;
+use super::{Inner, topology, wire};
+use crate::bus::place::rank;
+use crate::bus::{Error, Routing};
+use crate::domain::event::Event;
+
+impl Inner {
+    pub(super) async fn confirmed_in_time<T>(
+        &self,
+        published: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let limit = self.options.publish_timeout;
+        timeout(limit, published).await.unwrap_or_else(|_| Err(publisher::unconfirmed(limit)))
+    }
+
+    pub(super) async fn publish(self: &Arc<Self>, event: &Arc<Event>, routing: Routing) -> Result<usize, Error> {
+        let body = self.options.bus.body(event)?;
+        self.out.refuse_hopeless()?;
+        self.bindings.caught_up_once().await?;
+        let queues = self.bindings.with(|bindings| bindings.of(&event.topic));
+        let _places = self.enter(&queues).await?;
+        let mandatory = routing == Routing::Mandatory;
+        let message = Outgoing {
+            exchange: topology::EVENTS.to_owned(),
+            routing_key: event.topic.as_str().to_owned(),
+            mandatory,
+            properties: wire::properties(event, &Past::default()),
+            body: body.into_bytes(),
+        };
+        match self.announced(&queues, event, message).await? {
+            // The table may lag behind another node's declaration; the broker took it.
+            Fate::Taken if mandatory => Ok(queues.len().max(1)),
+            Fate::Taken => Ok(queues.len()),
+            Fate::Returned => {
+                self.unroutable.fetch_add(1, Ordering::Relaxed);
+                Err(Error::Unroutable(event.topic.to_string()))
+            }
+        }
+    }
+
+    pub(super) async fn send(self: &Arc<Self>, queue: &str, event: &Arc<Event>) -> Result<(), Error> {
+        let body = self.options.bus.body(event)?;
+        self.out.refuse_hopeless()?;
+        wire::name(queue)?;
+        let known = self.bindings.with(|bindings| bindings.known(queue).is_some());
+        let queues: Vec<Arc<str>> = known.then(|| queue.into()).into_iter().collect();
+        let _places = self.enter(&queues).await?;
+        let message = Outgoing {
+            exchange: String::new(),
+            routing_key: queue.to_owned(),
+            mandatory: true,
+            properties: wire::properties(event, &Past::default()),
+            body: body.into_bytes(),
+        };
+        match self.announced(&queues, event, message).await? {
+            Fate::Taken => Ok(()),
+            Fate::Returned => Err(Error::NoQueue(queue.to_owned())),
+        }
+    }
+
+    /// Publishes, and lets the queues that are consumed here know what is about to arrive.
+    async fn announced(&self, queues: &[Arc<str>], event: &Event, message: Outgoing) -> Result<Fate, Error> {
+        let intakes = self.intakes(|intakes| {
+            let here = queues.iter().filter_map(|queue| intakes.get(&**queue));
+            here.cloned().collect::<Vec<_>>()
+        });
+        let mut announced = Announced { intakes, id: &event.id, confirmed: false };
+        announced.begin(rank(event.priority));
+        let fate = self.publisher.publish(message).await;
+        announced.confirmed = matches!(fate, Ok(Fate::Taken));
+        fate
+    }
+
+    /// Takes a place in each of the queues, or in none.
+    async fn enter(self: &Arc<Self>, queues: &[Arc<str>]) -> Result<Vec<OwnedMutexGuard<()>>, Error> {
+        let limit = self.options.bus.queue_events_max;
+        let mut places = Vec::new();
+        // By name, so that two publishers never wait for each other.
+        for queue in queues {
+            let room = self.rooms.of(queue);
+            match room.enter(limit) {
+                Verdict::Plenty => {}
+                Verdict::LookSometime => {
+                    let (inner, queue) = (self.clone(), queue.clone());
+                    tokio::spawn(async move {
+                        if let Ok(depth) = inner.depth(&queue).await {
+                            inner.rooms.of(&queue).looked(depth);
+                        }
+                    });
+                }
+                Verdict::Near => {
+                    let place = room.one_by_one.clone().lock_owned().await;
+                    if room.enter(limit) == Verdict::Near {
+                        room.looked(self.depth(queue).await?);
+                        if room.counted() >= limit {
+                            return Err(Error::QueueFull { queue: queue.to_string(), limit });
+                        }
+                        room.enter(u64::MAX);
+                        places.push(place);
+                    }
+                }
+            }
+        }
+        Ok(places)
+    }
+}
+
+/// An event that is being published, for the queues that are consumed here.
+struct Announced<'a> {
+    intakes: Vec<Arc<Intake>>,
+    id: &'a str,
+    confirmed: bool,
+}
+
+impl Announced<'_> {
+    fn begin(&self, rank: u8) {
+        for intake in &self.intakes {
+            intake.at(|shelf| shelf.announce(self.id, rank));
+        }
+    }
+}
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        for intake in &self.intakes {
+            intake.at(|shelf| if self.confirmed { shelf.confirm(self.id) } else { shelf.expect_no_more(self.id) });
+        }
+    }
+}
