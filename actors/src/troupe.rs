@@ -171,6 +171,14 @@ impl Troupe {
 
     /// Publishes the task's event, confirmed, and answers the id that the task will have.
     pub async fn submit(&self, agent: &str, submission: Submission) -> Result<TaskId, Error> {
+        let (task, event) = self.asked(agent, submission).await?;
+        self.stage.ports.bus.publish(event, Routing::Mandatory).await?;
+        Ok(task)
+    }
+
+    /// The event that asks for a task, not published yet, and the id that the task will have; for a door that has its
+    /// own way to the bus.
+    pub async fn asked(&self, agent: &str, submission: Submission) -> Result<(TaskId, Arc<Event>), Error> {
         let name = self.known(agent)?;
         let Submission { input, priority, session, idempotency_key } = submission;
         let mut event = Event::new(Topic::agent_task(&name), "/api", json!({"input": input, "session": session}));
@@ -183,9 +191,7 @@ impl Troupe {
                 return Err(Error::KeyReused(key));
             }
         }
-        let task = TaskId::derive(&event.id, agent);
-        self.stage.ports.bus.publish(Arc::new(event), Routing::Mandatory).await?;
-        Ok(task)
+        Ok((TaskId::derive(&event.id, agent), Arc::new(event)))
     }
 
     /// Waits until the task has ended, waits for a person, or `limit` has passed; answers it as it then stands.

@@ -52,12 +52,15 @@ use self::problem::{Class, Problem};
 use self::recent::Recent;
 use self::scrape::Modes;
 use self::verb::clipped;
+use crate::spool::Spool;
 
 /// What the admin API stands on.
 #[derive(Clone)]
 pub struct Setup {
     /// The actors, and through them the ports.
     pub troupe: Troupe,
+    /// What publishes events, or keeps them until the bus takes them.
+    pub spool: Spool,
     /// The name of this node.
     pub node: String,
     /// The bearer token; `None` only on loopback.
@@ -149,6 +152,10 @@ impl Admin {
 
     fn troupe(&self) -> &Troupe {
         &self.shared.setup.troupe
+    }
+
+    fn spool(&self) -> &Spool {
+        &self.shared.setup.spool
     }
 
     fn ports(&self) -> &Ports {

@@ -7,6 +7,7 @@
 //! | [`admin`] | the API under `/v1`, health, metrics |
 //! | [`recording`] | a run written down, and replayed from what is written |
 //! | [`slack`] | what Slack sends us, and what we send back |
+//! | [`spool`] | what keeps an event that the bus does not take now |
 //! | [`demo`], [`stand_in`] | the main job in ten seconds, and the Slack that it plays with |
 //!
 //! Nothing below imports from here: actors and runtime know of no HTTP.
@@ -19,4 +20,5 @@ pub mod listener;
 pub mod node;
 pub mod recording;
 pub mod slack;
+pub mod spool;
 pub mod stand_in;

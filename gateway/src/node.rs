@@ -1,8 +1,8 @@
 //! A node, put together: configuration in, ports open, actors up, doors open; and all of it closed again in order.
 //!
 //! ```text
-//! start   addresses bound → ports opened → troupe started (reply sender last) → doors answer → ready
-//! drain   not ready → doors closed → steps finish their entry → actors stopped → ports closed
+//! start   addresses bound → ports, spool opened → troupe started (reply sender last) → spool drains → doors answer → ready
+//! drain   not ready → doors closed → spool stopped → steps finish their entry → actors stopped → ports closed
 //! ```
 //!
 //! Called by `up`, by the demo and by tests. What is wrong is one clear error before anything answers; the addresses
@@ -33,6 +33,7 @@ use crate::listener::{Bound, CannotListen, Listener};
 use crate::slack::ingress::{self, Ingress};
 use crate::slack::reply::ReplyStats;
 use crate::slack::signature::{EmptySecret, SigningSecrets};
+use crate::spool::{self, Spool};
 
 /// A running node.
 pub struct Node {
@@ -44,6 +45,7 @@ pub struct Node {
     pub troupe: Troupe,
     ready: Arc<AtomicBool>,
     doors: Vec<Listener>,
+    spool: Spool,
     stop_replies: CancellationToken,
     over: JoinHandle<()>,
     drain_timeout: Duration,
@@ -67,6 +69,9 @@ pub enum StartError {
     /// The reply sender's options.
     #[error("slack: {0}")]
     Slack(String),
+    /// Events of a former life cannot be reached.
+    #[error(transparent)]
+    Spool(#[from] spool::OpenError),
     /// The actors.
     #[error(transparent)]
     Troupe(#[from] troupe::Error),
@@ -85,6 +90,14 @@ impl Node {
 
         let (served, redactor) = (agents.len(), secrets.redactor());
         let ports = Arc::new(open_ports(&config, secrets).await?);
+        let (folder, of_spool) = (config.data_dir.join(spool::FOLDER_NAME), options::spool(&config));
+        let spool = match Spool::open(&folder, ports.bus.clone(), of_spool).await {
+            Ok(spool) => spool,
+            Err(error) => {
+                ports.close().await;
+                return Err(error.into());
+            }
+        };
         for spec in &agents {
             ports.metrics.agent_known(spec.name.as_str(), spec.execution_mode);
         }
@@ -99,14 +112,17 @@ impl Node {
             }
         };
 
+        // Not before the queues are declared: what a former life has left would find none.
+        spool.begin();
         let ready = Arc::new(AtomicBool::new(true));
-        let ingress = Ingress::new(ports.bus.clone(), signing, options::ingress(&config));
-        observed::observe(&ports, &ingress.stats, &sent);
+        let ingress = Ingress::new(spool.clone(), signing, options::ingress(&config));
+        observed::observe(&ports, &ingress.stats, &sent, &spool);
         let (http_addr, admin_addr) = (public.addr(), private.addr());
         let limits = options::listener(&config);
         let of_config = ConfigReport { agents: served, problems: Vec::new() };
         let api = Admin::new(Setup {
             troupe: troupe.clone(),
+            spool: spool.clone(),
             node: config.node.name.clone(),
             token: config.admin.token.clone(),
             ready: ready.clone(),
@@ -123,6 +139,7 @@ impl Node {
             troupe,
             ready,
             doors,
+            spool,
             stop_replies,
             over,
             drain_timeout: config.drain_timeout,
@@ -140,6 +157,7 @@ impl Node {
         tracing::info!(steps = self.troupe.in_hand(), "the node drains");
         self.ready.store(false, Ordering::Release);
         futures::future::join_all(self.doors.into_iter().map(Listener::stop)).await;
+        self.spool.stop(self.drain_timeout.saturating_sub(begun.elapsed()) / 2).await;
         self.stop_replies.cancel();
         self.troupe.drain(self.drain_timeout.saturating_sub(begun.elapsed())).await;
         self.over.await.ok();

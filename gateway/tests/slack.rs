@@ -26,6 +26,7 @@ use troupe_runtime::store::{self, Acceptance, Accepted, Stores};
 use troupe_gateway::slack::ingress::{Ingress, IngressOptions, router};
 use troupe_gateway::slack::reply::{ReplyOptions, ReplySender, ReplyStats};
 use troupe_gateway::slack::signature::SigningSecrets;
+use troupe_gateway::spool::{self, Spool};
 use troupe_gateway::stand_in::requests::{Asker, SignedRequest};
 use troupe_gateway::stand_in::{BOT_TOKEN, Misbehaviour, SIGNING_SECRET, SlackStandIn};
 
@@ -55,7 +56,9 @@ async fn house() -> House {
     tokio::spawn(echo(bus.clone(), stores.clone(), agent));
 
     let secrets = SigningSecrets::new(vec![SecretString::from(SIGNING_SECRET)]).unwrap();
-    let ingress = Ingress::new(bus.clone(), secrets, IngressOptions::default());
+    let spool = Spool::open(&dir.path().join("spool"), bus.clone(), spool::Options::default()).await.unwrap();
+    spool.begin();
+    let ingress = Ingress::new(spool, secrets, IngressOptions::default());
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let door = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router(ingress)).await });

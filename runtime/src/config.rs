@@ -27,6 +27,7 @@ pub use agent::{Loaded, agent_schema, changed, load_agents, missing_secrets, par
 pub use nearest::nearest;
 pub use node::{
     Admin, Agents, Bus, Cache, Cluster, Http, HttpGet, Identity, Journal, Lease, Log, Models, NodeConfig, Postgres,
-    Price, ROLES, Rabbitmq, Replies, Slack, Sources, Steps, Store, Supervision, Tools, node_example, node_schema,
+    Price, ROLES, Rabbitmq, Replies, Slack, Sources, Spool, Steps, Store, Supervision, Tools, node_example,
+    node_schema,
 };
 pub use problem::{PROBLEMS_MAX, Place, Problem, Problems};

@@ -1,7 +1,7 @@
 //! `/v1/agents`: the registry, restarts, and the way in for tasks from programs.
 //!
-//! A submission is answered once the bus has confirmed it: from then on it is not lost. A registry that does not answer
-//! (its actor is being restarted) is a 503, and submissions go on, for they need only the bus.
+//! A submission is answered once the bus or the spool has it: from then on it is not lost. A registry that does not
+//! answer (its actor is being restarted) is a 503, and submissions go on, for they do not need it.
 
 use axum::Json;
 use axum::extract::State;
@@ -23,6 +23,7 @@ use super::params::{Body, Params, Segment, Wait, word};
 use super::problem::Problem;
 use super::recent::Submitted;
 use super::{tasks, verb};
+use crate::spool::Stray;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const STATUSES: [AgentStatus; 6] = [
@@ -94,7 +95,8 @@ pub(super) async fn submit(
     let idempotency_key = idempotency_key(&headers, options.key_bytes_max)?;
     let Asked { input, priority, session } = checked(asked, options.key_bytes_max)?;
     let submission = Submission { input, priority, session, idempotency_key };
-    let id = admin.troupe().submit(&agent, submission).await?;
+    let (id, event) = admin.troupe().asked(&agent, submission).await?;
+    admin.spool().publish(event, Stray::Bury).await?;
     let submitted = Submitted { id, agent, at: Utc::now() };
     admin.shared.recent.add(submitted.clone());
 

@@ -9,13 +9,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
-use troupe_runtime::bus::Routing;
 use troupe_runtime::domain::event::{Event, ID_BYTES_MAX};
 
 use super::Admin;
 use super::params::Body;
 use super::problem::Problem;
 use super::verb::clipped;
+use crate::spool::{Stray, Taken};
 
 /// Attributes that are carried.
 const CARRIED: [&str; 11] = [
@@ -41,8 +41,13 @@ pub(super) async fn publish(
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let event = event(body)?;
     let (id, topic, trace) = (event.id.clone(), event.topic.clone(), event.traceparent.trace_id().to_owned());
-    let queues = admin.ports().bus.publish(Arc::new(event), Routing::Mandatory).await?;
-    Ok((StatusCode::ACCEPTED, Json(json!({"id": id, "type": topic, "queues": queues, "trace_id": trace}))))
+    let (queues, spooled) = match admin.spool().publish(Arc::new(event), Stray::Bury).await? {
+        Taken::Published(queues) => (Some(queues), false),
+        // How many queues want it is found out when the bus is back.
+        Taken::Spooled => (None, true),
+    };
+    let answer = json!({"id": id, "type": topic, "queues": queues, "spooled": spooled, "trace_id": trace});
+    Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
 fn event(mut body: Map<String, Value>) -> Result<Event, Problem> {

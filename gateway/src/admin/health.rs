@@ -4,12 +4,12 @@
 //! |---|---|---|
 //! | `/livez` | nothing | never: a process that answers is alive |
 //! | `/readyz` | the ready flag | the node starts or drains |
-//! | `/health` (admin) | every part | the store or the bus does not answer, or the registry |
+//! | `/health` (admin) | every part | the store or the registry does not answer, or neither bus nor spool takes events |
 //! | `/health` (public) | the same, one word | the same, or the node is not ready |
 //!
 //! A look at the parts is good for a second for everybody: the public path costs the store nothing, however often it
-//! is asked. An agent that is unavailable, a broken file, a sick Redis or a broker that is away or blocked makes the node
-//! `degraded`, which still serves.
+//! is asked. An agent that is unavailable, a broken file, a sick Redis, a broker that is away or blocked, or a bus whose
+//! events the spool keeps makes the node `degraded`, which still serves.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -130,8 +130,37 @@ async fn cache(admin: &Admin) -> Value {
     cache
 }
 
-/// A broker that is away or blocked degrades: nothing new comes in by it, what was accepted goes on.
+/// A bus that is away degrades as long as the spool keeps what is meant for it: doors need not be closed for that.
 async fn bus(admin: &Admin) -> Value {
+    let mut bus = queues(admin).await;
+    let redact = |text: &str| (admin.shared.setup.redact)(text).into_owned();
+    let mut report = admin.spool().examined().await;
+    report.bus_error = report.bus_error.as_deref().map(redact);
+    let keeps = report.append_error.is_none() && report.bytes < report.bytes_max;
+    let stuck = if report.bus_error.is_some() {
+        Some("the spool does not drain")
+    } else if report.append_error.is_some() {
+        Some("the spool does not take events")
+    } else if report.isolated > 0 {
+        Some("damaged records of the spool were moved aside and wait for a person")
+    } else {
+        None
+    };
+    match (&bus["status"], stuck) {
+        (status, _) if status == UNHEALTHY && keeps => bus["status"] = json!(DEGRADED),
+        (status, Some(why)) if status == HEALTHY => {
+            bus["status"] = json!(DEGRADED);
+            bus["error"] = json!(why);
+        }
+        _ => {}
+    }
+    let status = if stuck.is_some() { DEGRADED } else { HEALTHY };
+    bus["spool"] = json!(report);
+    bus["spool"]["status"] = json!(status);
+    bus
+}
+
+async fn queues(admin: &Admin) -> Value {
     answer(admin, admin.ports().bus.health(), |health| {
         let waiting: u64 = health.depths.iter().map(|(_, depth)| depth).sum();
         let mut bus = json!({

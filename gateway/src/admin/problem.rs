@@ -15,6 +15,8 @@ use troupe_runtime::domain::fork::Unforkable;
 use troupe_runtime::fault::{Fault, Faulty};
 use troupe_runtime::{bus, store};
 
+use crate::spool;
+
 /// When to come back where nobody has named a time.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 
@@ -179,6 +181,15 @@ impl From<bus::Error> for Problem {
     }
 }
 
+impl From<spool::Error> for Problem {
+    fn from(error: spool::Error) -> Self {
+        match error {
+            spool::Error::Bus(error) => error.into(),
+            spool::Error::Neither { .. } => Self::of(&error),
+        }
+    }
+}
+
 impl From<store::Error> for Problem {
     fn from(error: store::Error) -> Self {
         match &error {
@@ -248,6 +259,9 @@ mod tests {
         assert_eq!(status(bus::Error::QueueFull { queue: text(), limit: 1 }), (503, true));
         assert_eq!(status(bus::Error::Unavailable(text())), (503, true));
         assert_eq!(status(bus::Error::Internal(text())), (500, false));
+        let spool = spool::Failure::Full(1);
+        assert_eq!(status(spool::Error::Neither { bus: text(), spool }), (503, true));
+        assert_eq!(status(spool::Error::Bus(bus::Error::Unroutable(text()))), (422, false));
         assert_eq!(status(store::Error::Fenced(TaskId::derive("e", "a").run(0).step(0))), (409, false));
         assert_eq!(status(store::Error::Conflict(text())), (409, false));
         assert_eq!(status(store::Error::Unavailable(text())), (503, true));

@@ -28,6 +28,7 @@ use troupe_runtime::tool::Tools;
 
 use super::*;
 use crate::listener::{Bound, Listener, ListenerOptions};
+use crate::spool;
 
 /// Longer than anything here takes; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -114,11 +115,15 @@ impl House {
         let ports = Ports::open(dir.path(), options, models, tools, metrics).await.unwrap();
         let spec = |text: &str| parse_agent("agent.yaml", text, &Agents::default()).unwrap();
         let specs = vec![spec(ECHO), spec(KEEPER)];
-        let started = Troupe::start(Arc::new(ports), specs, stage::Options::default(), Vec::new()).await;
+        let ports = Arc::new(ports);
+        let spool = Spool::open(&dir.path().join("spool"), ports.bus.clone(), spool::Options::default()).await.unwrap();
+        let started = Troupe::start(ports, specs, stage::Options::default(), Vec::new()).await;
         let (troupe, _over) = started.unwrap();
+        spool.begin();
         let ready = Arc::new(AtomicBool::new(true));
         let mut setup = Setup {
             troupe: troupe.clone(),
+            spool,
             node: "node-1".into(),
             token: None,
             ready: Arc::clone(&ready),

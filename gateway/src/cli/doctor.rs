@@ -120,6 +120,9 @@ pub async fn examine(sources: &Sources) -> Vec<Finding> {
         findings.push(look::port("admin address", config.admin.addr, "TROUPE_ADMIN_ADDR").await);
     }
     findings.push(look::data_dir(&config.data_dir));
+    if !running {
+        findings.push(look::spool(&config.data_dir));
+    }
     findings.push(match &config.database_url {
         None => look::database(&config.data_dir),
         Some(url) => look::server(url, &options::ports(&config).postgres).await,
@@ -158,6 +161,7 @@ async fn node(sources: &Sources) -> Vec<Finding> {
     match client.health().await {
         Ok(health) => {
             let mut findings = parts(&health);
+            findings.extend(spool(&health));
             findings.insert(0, Finding::ok("node", format!("answers at {}", client.url())));
             if let Err(error) = client.agents(&[]).await {
                 findings.push(Finding::broken(
@@ -191,6 +195,31 @@ fn parts(health: &Value) -> Vec<Finding> {
         }
     })
     .collect()
+}
+
+/// What the node keeps on the disk for its bus.
+fn spool(health: &Value) -> Option<Finding> {
+    let spool = health.pointer("/components/bus/spool")?;
+    let number = |name: &str| spool.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let why = ["append_error", "bus_error"].iter().find_map(|key| spool.get(*key)?.as_str()).unwrap_or_default();
+    Some(kept(number("events"), number("isolated"), why))
+}
+
+/// Events in the spool, files that were moved aside, and what keeps it from draining.
+fn kept(events: u64, isolated: u64, why: &str) -> Finding {
+    let what = "spool";
+    let mut seen = counted(events as usize, "event waits", "events wait");
+    if isolated > 0 {
+        seen = format!("{seen}, {}", counted(isolated as usize, "damaged record", "damaged records"));
+    }
+    if !why.is_empty() {
+        return Finding::broken(what, format!("{seen}; {why}"), "see \"The spool\" in docs/RUNBOOK.md");
+    }
+    match (events, isolated) {
+        (0, 0) => Finding::ok(what, "empty"),
+        (_, 0) => Finding::notice(what, seen, "a running node drains it when its bus is there"),
+        _ => Finding::notice(what, seen, "look at spool/isolated in the data folder; see docs/RUNBOOK.md"),
+    }
 }
 
 fn agents(limits: &Agents, secrets: &Secrets) -> Finding {

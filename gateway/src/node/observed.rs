@@ -1,4 +1,4 @@
-//! What is counted where it happens and read at a scrape: scripted calls, the writer, Slack's two directions.
+//! What is counted where it happens and read at a scrape: scripted calls, the writer, the spool, Slack's two directions.
 //!
 //! Called once when the node starts. A counter that cannot be read yields nothing at that scrape.
 
@@ -14,9 +14,10 @@ use troupe_runtime::telemetry::names;
 
 use crate::slack::ingress::IngressStats;
 use crate::slack::reply::ReplyStats;
+use crate::spool::{Counts, Report, Spool};
 
 /// Ties the counters to their metrics.
-pub(super) fn observe(ports: &Arc<Ports>, received: &Arc<IngressStats>, sent: &Arc<ReplyStats>) {
+pub(super) fn observe(ports: &Arc<Ports>, received: &Arc<IngressStats>, sent: &Arc<ReplyStats>, spool: &Spool) {
     let calls = ports.models.scripted_calls();
     ports.metrics.observe(names::SCRIPTED_MODEL_CALLS, move || {
         let reading = |(agent, rule, value): (AgentName, usize, u64)| Reading {
@@ -36,14 +37,17 @@ pub(super) fn observe(ports: &Arc<Ports>, received: &Arc<IngressStats>, sent: &A
     ports.metrics.observe(names::STORE_ROWS, written(|w| w.rows));
 
     cache(ports);
+    kept(ports, spool);
 
     let stats = received.clone();
     ports.metrics.observe(names::SLACK_REQUESTS, move || {
-        let IngressStats { accepted, unrouted, ignored, refused, malformed, unavailable, rate_limited } = &*stats;
+        let IngressStats { accepted, spooled, unrouted, ignored, refused, malformed, unavailable, rate_limited } =
+            &*stats;
         readings(
             names::ANSWER,
             &[
                 ("accepted", accepted),
+                ("spooled", spooled),
                 ("unrouted", unrouted),
                 ("ignored", ignored),
                 ("refused", refused),
@@ -92,6 +96,32 @@ fn cache(ports: &Arc<Ports>) {
             value.map(|value| vec![Reading::plain(value)]).unwrap_or_default()
         });
     }
+}
+
+/// What the disk keeps for the bus.
+fn kept(ports: &Arc<Ports>, spool: &Spool) {
+    let level = |metric, of: fn(&Report) -> u64| {
+        let spool = spool.clone();
+        ports.metrics.observe(metric, move || vec![Reading::plain(of(&spool.report()))]);
+    };
+    level(names::SPOOL_DEPTH, |report| report.events);
+    level(names::SPOOL_BYTES, |report| report.bytes);
+    level(names::SPOOL_ISOLATED, |report| report.isolated);
+    let spool = spool.clone();
+    ports.metrics.observe(names::SPOOL_EVENTS, move || {
+        let Counts { spooled, drained, dropped, buried, isolated, failed } = spool.counts();
+        readings(
+            names::OUTCOME,
+            &[
+                ("spooled", spooled),
+                ("drained", drained),
+                ("dropped", dropped),
+                ("buried", buried),
+                ("isolated", isolated),
+                ("failed", failed),
+            ],
+        )
+    });
 }
 
 fn lookups(report: &tiers::Report) -> Vec<Reading> {

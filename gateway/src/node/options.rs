@@ -15,6 +15,7 @@ use crate::admin::AdminOptions;
 use crate::listener::ListenerOptions;
 use crate::slack::ingress::IngressOptions;
 use crate::slack::reply::ReplyOptions;
+use crate::spool;
 
 pub(crate) fn ports(config: &NodeConfig) -> ports::Options {
     let (of_store, of_postgres) = (&config.store, &config.postgres);
@@ -177,6 +178,23 @@ pub(super) fn actors(config: &NodeConfig) -> stage::Options {
     }
 }
 
+pub(super) fn spool(config: &NodeConfig) -> spool::Options {
+    let of = &config.spool;
+    spool::Options {
+        publish_timeout: config.http.publish_timeout,
+        append_timeout: of.append_timeout,
+        bytes_max: of.bytes_max,
+        segment_bytes: of.segment_bytes,
+        appends_max: of.appends_max,
+        batch_max: of.batch_max,
+        window: of.window,
+        handover_events: of.handover_events,
+        confirm_timeout: of.confirm_timeout,
+        retry_max: of.retry_max,
+        event_bytes_max: config.bus.event_bytes_max,
+    }
+}
+
 pub(super) fn listener(config: &NodeConfig) -> ListenerOptions {
     ListenerOptions {
         connections_max: config.http.connections_max,
@@ -193,7 +211,6 @@ pub(super) fn ingress(config: &NodeConfig) -> IngressOptions {
     IngressOptions {
         body_bytes_max: config.http.body_bytes_max,
         body_timeout: config.http.body_timeout,
-        publish_timeout: config.http.publish_timeout,
         skew_seconds_max: config.slack.skew_max.as_secs() as i64,
         bodies_bytes_max: config.http.bodies_bytes_max,
     }

@@ -5,15 +5,14 @@
 //!   signature    ─► 401      signed nonsense ─► 400      challenge, not for us ─► 200
 //!   publish, confirmed, within 1 s ─► 200
 //!        no agent listens  ─► 200 (a command is told so)
-//!        bus away, or slow ─► 503 for events, which Slack sends again; 200 and an apology for commands, which it does not
+//!        bus away, or slow ─► on the disk, 200
+//!        the disk as well  ─► 503 for events, which Slack sends again; 200 and an apology for commands, which it does not
 //! ```
 //!
 //! MUST answer within Slack's 3 s; MUST NOT write any part of a body to the log; MUST NOT drop a request for being a
 //! retry: the first one may be the one that was lost, and the event id collapses the two.
-//! What a local spool would save (commands while the bus is away) is refused here instead; the spool is to stand between
-//! [`Ingress::publish`] and the bus.
 //!
-//! Called by the public listener. It owns nothing that outlives a request.
+//! Called by the public listener; what it accepts goes through [`crate::spool`]. It owns nothing that outlives a request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,17 +29,17 @@ use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use troupe_runtime::bus::{self, Bus, Routing};
-use troupe_runtime::domain::event::Event;
+use troupe_runtime::bus;
 
 use super::inbound::{self, Inbound, Kind, SlackEvent};
 use super::signature::{NO_RETRY, SigningSecrets};
+use crate::spool::{self, Spool, Stray, Taken};
 
 /// What the door needs.
 #[derive(Clone)]
 pub struct Ingress {
     /// Where events go.
-    pub bus: Arc<dyn Bus>,
+    pub spool: Spool,
     /// Who may sign; empty when Slack is not configured.
     pub secrets: SigningSecrets,
     /// Its limits.
@@ -60,8 +59,6 @@ pub struct IngressOptions {
     pub body_bytes_max: usize,
     /// Longest wait for the whole body.
     pub body_timeout: Duration,
-    /// Longest wait for the bus's confirmation. Slack allows 3 s for everything.
-    pub publish_timeout: Duration,
     /// How far a timestamp may be from now, in both directions.
     pub skew_seconds_max: i64,
     /// Bytes of bodies of all requests together; beyond it bodies are read later.
@@ -73,7 +70,6 @@ impl Default for IngressOptions {
         Self {
             body_bytes_max: 1024 * 1024,
             body_timeout: Duration::from_secs(5),
-            publish_timeout: Duration::from_secs(1),
             skew_seconds_max: 300,
             bodies_bytes_max: 128 * 1024 * 1024,
         }
@@ -85,6 +81,8 @@ impl Default for IngressOptions {
 pub struct IngressStats {
     /// Events that are on the bus.
     pub accepted: AtomicU64,
+    /// Events that are on the disk until the bus takes them.
+    pub spooled: AtomicU64,
     /// Events that no queue wanted.
     pub unrouted: AtomicU64,
     /// Well-formed requests that are not for us.
@@ -93,18 +91,18 @@ pub struct IngressStats {
     pub refused: AtomicU64,
     /// Signed requests that could not be read, and bodies that were too large or too slow.
     pub malformed: AtomicU64,
-    /// Events that the bus did not take.
+    /// Events that neither the bus nor the disk took.
     pub unavailable: AtomicU64,
     /// Times that Slack said that it withholds events.
     pub rate_limited: AtomicU64,
 }
 
 impl Ingress {
-    /// A door to this bus.
+    /// A door with this spool behind it.
     #[must_use]
-    pub fn new(bus: Arc<dyn Bus>, secrets: SigningSecrets, options: IngressOptions) -> Self {
+    pub fn new(spool: Spool, secrets: SigningSecrets, options: IngressOptions) -> Self {
         let room = Arc::new(Semaphore::new(options.bodies_bytes_max.min(Semaphore::MAX_PERMITS)));
-        Self { bus, secrets, options, stats: Arc::default(), now: Arc::new(Utc::now), room }
+        Self { spool, secrets, options, stats: Arc::default(), now: Arc::new(Utc::now), room }
     }
 
     async fn receive(&self, request: Request) -> Result<Response, Turned> {
@@ -147,14 +145,16 @@ impl Ingress {
         let command = slack.command.clone();
         let kind = slack.kind;
         let event = Arc::new(slack.into_event((self.now)()));
-        match self.publish(&event).await {
-            Ok(()) => {
-                self.stats.accepted.fetch_add(1, Ordering::Relaxed);
+        match self.spool.publish(Arc::clone(&event), Stray::Drop).await {
+            Ok(taken) => {
+                let spooled = taken == Taken::Spooled;
+                let counter = if spooled { &self.stats.spooled } else { &self.stats.accepted };
+                counter.fetch_add(1, Ordering::Relaxed);
                 let (trace_id, topic) = (event.traceparent.trace_id(), event.topic.as_str());
-                tracing::info!(component = "slack", trace_id, topic, event_id = %event.id, "event accepted");
+                tracing::info!(component = "slack", trace_id, topic, event_id = %event.id, spooled, "event accepted");
                 Ok(StatusCode::OK.into_response())
             }
-            Err(NotTaken::Unrouted) => {
+            Err(spool::Error::Bus(bus::Error::Unroutable(_))) => {
                 self.stats.unrouted.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(component = "slack", topic = event.topic.as_str(), "no agent listens");
                 Ok(match command {
@@ -162,26 +162,15 @@ impl Ingress {
                     None => StatusCode::OK.into_response(),
                 })
             }
-            Err(NotTaken::TooLarge) => Err(Turned::TooLarge),
-            Err(NotTaken::Unavailable(cause)) => {
+            Err(spool::Error::Bus(bus::Error::TooLarge { .. })) => Err(Turned::TooLarge),
+            Err(cause) => {
                 self.stats.unavailable.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(component = "slack", topic = event.topic.as_str(), %cause, "the bus did not take an event");
+                tracing::error!(component = "slack", topic = event.topic.as_str(), %cause, "an event was not taken");
                 match kind {
                     Kind::Command => Ok(whisper("I cannot take this just now. Please try again in a minute.")),
                     Kind::Message | Kind::Mention => Err(Turned::Unavailable),
                 }
             }
-        }
-    }
-
-    async fn publish(&self, event: &Arc<Event>) -> Result<(), NotTaken> {
-        let publishing = self.bus.publish(Arc::clone(event), Routing::Mandatory);
-        match tokio::time::timeout(self.options.publish_timeout, publishing).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(bus::Error::Unroutable(_))) => Err(NotTaken::Unrouted),
-            Ok(Err(bus::Error::TooLarge { .. })) => Err(NotTaken::TooLarge),
-            Ok(Err(error)) => Err(NotTaken::Unavailable(error.to_string())),
-            Err(_) => Err(NotTaken::Unavailable(format!("no confirmation within {:?}", self.options.publish_timeout))),
         }
     }
 
@@ -226,13 +215,6 @@ pub fn router(ingress: Ingress) -> Router {
 
 async fn receive(State(ingress): State<Arc<Ingress>>, request: Request) -> Response {
     ingress.receive(request).await.unwrap_or_else(|turned| turned.answer(&ingress.stats))
-}
-
-/// Why the bus has no event.
-enum NotTaken {
-    Unrouted,
-    TooLarge,
-    Unavailable(String),
 }
 
 /// Why a request is turned away.

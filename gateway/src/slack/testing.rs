@@ -34,7 +34,7 @@ pub(super) enum Settled {
 #[derive(Debug)]
 pub(super) struct TestBus {
     pub(super) mood: Mutex<Mood>,
-    pub(super) published: Mutex<Vec<Arc<Event>>>,
+    published: watch::Sender<Vec<Arc<Event>>>,
     pub(super) declared: Mutex<Vec<QueueSpec>>,
     settled: Arc<watch::Sender<Vec<Settled>>>,
     queue: Arc<Mutex<Queue>>,
@@ -50,7 +50,7 @@ impl TestBus {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             mood: Mutex::new(Mood::Takes),
-            published: Mutex::default(),
+            published: watch::Sender::new(Vec::new()),
             declared: Mutex::default(),
             settled: Arc::new(watch::Sender::new(Vec::new())),
             queue: Arc::default(),
@@ -62,7 +62,12 @@ impl TestBus {
     }
 
     pub(super) fn events(&self) -> Vec<Arc<Event>> {
-        self.published.lock().unwrap().clone()
+        self.published.borrow().clone()
+    }
+
+    /// Waits until so many events were taken.
+    pub(super) async fn published(&self, n: usize) {
+        self.published.subscribe().wait_for(|events| events.len() >= n).await.unwrap();
     }
 
     /// Hands an event to the consumer of the only queue.
@@ -114,7 +119,7 @@ impl Bus for TestBus {
         let mood = *self.mood.lock().unwrap();
         match mood {
             Mood::Takes => {
-                self.published.lock().unwrap().push(event);
+                self.published.send_modify(|events| events.push(event));
                 Ok(1)
             }
             Mood::Hangs => std::future::pending().await,

@@ -33,7 +33,7 @@ pub use example::node_example;
 pub use prices::Price;
 pub use sections::{
     Admin, Agents, Bus, Cache, Cluster, Http, HttpGet, Identity, Journal, Lease, Log, Models, Postgres, Rabbitmq,
-    Replies, Slack, Steps, Store, Supervision, Tools,
+    Replies, Slack, Spool, Steps, Store, Supervision, Tools,
 };
 pub use sources::Sources;
 
@@ -49,7 +49,7 @@ section! {
     pub struct NodeConfig {
         /// Who this node is.
         node: Identity = Identity::default(), Kind::Table(&Identity::TABLE);
-        /// The SQLite file: the embedded bus, and the state when no server keeps it.
+        /// The SQLite file: the embedded bus, and the state when no server keeps it; and the spool.
         data_dir: PathBuf = PathBuf::from("./data"), Kind::Text(&SOME_TEXT);
         /// The agents.
         agents: Agents = Agents::default(), Kind::Table(&Agents::TABLE);
@@ -79,6 +79,8 @@ section! {
         bus: Bus = Bus::default(), Kind::Table(&Bus::TABLE);
         /// The connections to RabbitMQ, where it is the bus.
         rabbitmq: Rabbitmq = Rabbitmq::default(), Kind::Table(&Rabbitmq::TABLE);
+        /// What keeps events on the disk while the bus does not take them.
+        spool: Spool = Spool::default(), Kind::Table(&Spool::TABLE);
         /// The store and its one writer.
         store: Store = Store::default(), Kind::Table(&Store::TABLE);
         /// The connections to PostgreSQL, where it keeps the state.

@@ -204,6 +204,22 @@ pub const BUS_LOST: Metric = metric(
     "Connections to the broker that were lost since the node started",
 );
 
+/// Events that wait on the disk for the bus.
+pub const SPOOL_DEPTH: Metric =
+    metric("troupe_spool_depth", Kind::Gauge, "", "Accepted events that wait on the disk until the bus takes them");
+/// Their bytes.
+pub const SPOOL_BYTES: Metric = metric("troupe_spool_bytes", Kind::Gauge, "", "Bytes of the events in the spool");
+/// What became of events that the bus did not take at once.
+pub const SPOOL_EVENTS: Metric = metric(
+    "troupe_spool_events",
+    Kind::ReadCounter,
+    "",
+    "Events of the spool: spooled, then drained, dropped or buried (no queue), isolated (damaged); failed were refused",
+);
+/// Damaged records that wait for a person.
+pub const SPOOL_ISOLATED: Metric =
+    metric("troupe_spool_isolated", Kind::Gauge, "", "Files with damaged records of the spool that were moved aside");
+
 /// Replies to where the question came from.
 pub const REPLIES: Metric = metric("troupe_replies", Kind::ReadCounter, "", "Tries to send a reply, by outcome");
 /// Replies that may have been sent twice.
@@ -221,7 +237,7 @@ pub const HTTP_REQUESTS: Metric =
     metric("troupe_http_requests", Kind::Counter, "", "HTTP requests, by route and status");
 
 /// Every metric there is.
-pub const ALL: [Metric; 33] = [
+pub const ALL: [Metric; 37] = [
     TASK_DURATION,
     TASK_SUCCESS,
     TASK_FAILURE,
@@ -251,6 +267,10 @@ pub const ALL: [Metric; 33] = [
     BUS_CONNECTED,
     BUS_BLOCKED,
     BUS_LOST,
+    SPOOL_DEPTH,
+    SPOOL_BYTES,
+    SPOOL_EVENTS,
+    SPOOL_ISOLATED,
     REPLIES,
     REPLY_DOUBTFUL,
     SLACK_REQUESTS,

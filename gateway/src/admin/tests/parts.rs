@@ -36,11 +36,33 @@ async fn a_broken_file_degrades_and_a_closed_store_is_unhealthy() {
     assert_eq!(sick.json()["components"]["state"]["status"], "unhealthy");
     let public = sent(house.http.get(format!("http://{}/health", house.public))).await;
     assert_eq!((public.status, public.json()), (503, json!({"status": "unhealthy"})));
-    let refused = house.send("/v1/agents/echo/tasks", &json!({"input": "x"})).await;
-    refused.problem(503);
-    assert_eq!(refused.headers["retry-after"], "1");
     let lost = house.get("/v1/tasks").await;
     lost.problem(503);
+    assert_eq!(lost.headers["retry-after"], "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_bus_that_is_away_does_not_take_is_kept_and_told() {
+    let house = House::open().await;
+    house.troupe.ports().close().await;
+    let accepted = house.send("/v1/agents/echo/tasks", &json!({"input": "x"})).await;
+    assert_eq!((accepted.status, &accepted.json()["status"]), (202, &json!("received")), "{}", accepted.text);
+    let event = json!({"id": "e1", "source": "/test", "type": "agent.task.echo"});
+    let accepted = house.send("/v1/events", &event).await;
+    assert_eq!((accepted.status, &accepted.json()["spooled"]), (202, &json!(true)), "{}", accepted.text);
+    assert_eq!(accepted.json()["queues"], Value::Null);
+    // The store is in the same file, so the whole is unhealthy; the bus alone would not be.
+    let stuck = async {
+        loop {
+            let bus = house.get("/health").await.json()["components"]["bus"].clone();
+            if bus["spool"]["bus_error"].is_string() {
+                return bus;
+            }
+        }
+    };
+    let bus = tokio::time::timeout(PATIENCE, stuck).await.unwrap();
+    assert_eq!((&bus["status"], &bus["spool"]["events"]), (&json!("degraded"), &json!(2)), "{bus}");
+    assert_eq!(bus["spool"]["status"], "degraded");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,6 +23,7 @@ use url::Url;
 
 use super::Finding;
 use crate::cli::counted;
+use crate::spool;
 
 /// How long a host may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -64,6 +65,18 @@ fn or_here(path: &Path) -> &Path {
 
 fn writable(dir: &Path) -> io::Result<()> {
     tempfile::Builder::new().prefix(".troupe-doctor-").tempfile_in(dir).map(drop)
+}
+
+/// What a node that is not running has left for its bus.
+pub(super) fn spool(dir: &Path) -> Finding {
+    let folder = dir.join(spool::FOLDER_NAME);
+    match spool::look(&folder) {
+        Ok((events, isolated)) => super::kept(events, isolated, ""),
+        Err(error) => {
+            let seen = format!("cannot read {}: {error}", folder.display());
+            Finding::broken("spool", seen, "make it readable: accepted events may lie there")
+        }
+    }
 }
 
 /// Whether the SQLite file is one.

@@ -18,6 +18,8 @@ use crate::stand_in::requests::{Asker, SignedRequest};
 /// A door on loopback, with what is behind it.
 struct House {
     bus: Arc<TestBus>,
+    spool: Spool,
+    dir: tempfile::TempDir,
     stats: Arc<IngressStats>,
     addr: std::net::SocketAddr,
     client: reqwest::Client,
@@ -28,14 +30,21 @@ fn secrets() -> SigningSecrets {
 }
 
 async fn house_with(secrets: SigningSecrets, options: IngressOptions) -> House {
+    house_of(secrets, options, spool::Options::default()).await
+}
+
+async fn house_of(secrets: SigningSecrets, options: IngressOptions, of_spool: spool::Options) -> House {
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let bus = TestBus::new();
-    let ingress = Ingress::new(bus.clone(), secrets, options);
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(&dir.path().join("spool"), bus.clone(), of_spool).await.unwrap();
+    spool.begin();
+    let ingress = Ingress::new(spool.clone(), secrets, options);
     let stats = Arc::clone(&ingress.stats);
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router(ingress)).await });
-    House { bus, stats, addr, client: reqwest::Client::builder().no_proxy().build().unwrap() }
+    House { bus, spool, dir, stats, addr, client: reqwest::Client::builder().no_proxy().build().unwrap() }
 }
 
 async fn house() -> House {
@@ -272,22 +281,39 @@ async fn when_nobody_listens_the_one_who_asked_is_told() {
 }
 
 #[tokio::test]
-async fn a_bus_that_fails_or_hangs_makes_slack_wait_and_people_hear_of_it() {
-    let options = IngressOptions { publish_timeout: Duration::from_millis(20), ..IngressOptions::default() };
-    let house = house_with(secrets(), options).await;
-    for mood in [Mood::Fails, Mood::Hangs] {
+async fn a_bus_that_fails_or_hangs_is_nothing_that_slack_or_people_hear_of() {
+    let of_spool = spool::Options { publish_timeout: Duration::from_millis(20), ..spool::Options::default() };
+    let house = house_of(secrets(), IngressOptions::default(), of_spool).await;
+    for (n, mood) in [Mood::Fails, Mood::Hangs].into_iter().enumerate() {
         house.bus.is(mood);
-        let answer = house.send(&Asker::default().message("hello", "1.1", None)).await;
-        assert_eq!(answer.status().as_u16(), 503);
-        assert!(!answer.headers().contains_key("x-slack-no-retry"), "Slack is to send it again");
-        let answer = house.send(&command("t")).await;
-        assert_eq!(answer.status().as_u16(), 200);
-        let answer: Value = answer.json().await.unwrap();
-        assert!(answer["text"].as_str().unwrap().contains("try again"));
+        assert_eq!(house.status(&Asker::default().message("hello", &format!("1.{n}"), None)).await, 200);
+        let answer = house.send(&command(&format!("t{n}"))).await;
+        assert_eq!((answer.status().as_u16(), answer.text().await.unwrap().as_str()), (200, ""));
     }
+    assert_eq!(house.stats.spooled.load(Ordering::Relaxed), 4);
+    house.bus.is(Mood::Takes);
+    house.bus.published(4).await;
+    let topics: Vec<_> = house.bus.events().iter().map(|event| event.topic.to_string()).collect();
+    let [message, command] = ["slack.events.message", "slack.events.command.research"];
+    assert_eq!(topics, [message, command, message, command], "in the order in which they came");
+}
+
+#[tokio::test]
+async fn when_the_disk_fails_too_slack_is_to_come_again_and_people_are_told() {
+    let house = house().await;
+    house.bus.is(Mood::Fails);
+    std::fs::rename(house.dir.path().join("spool"), house.dir.path().join("gone")).unwrap();
+    let answer = house.send(&Asker::default().message("hello", "1.1", None)).await;
+    assert_eq!(answer.status().as_u16(), 503);
+    assert!(!answer.headers().contains_key("x-slack-no-retry"), "Slack is to send it again");
+    let answer = house.send(&command("t")).await;
+    assert_eq!(answer.status().as_u16(), 200);
+    let answer: Value = answer.json().await.unwrap();
+    assert!(answer["text"].as_str().unwrap().contains("try again"));
     house.bus.is(Mood::TooLarge);
     assert_eq!(house.status(&command("t")).await, 413);
     house.bus.is(Mood::Takes);
     assert_eq!(house.status(&command("t")).await, 200);
-    assert_eq!(house.stats.unavailable.load(Ordering::Relaxed), 4);
+    assert_eq!(house.stats.unavailable.load(Ordering::Relaxed), 2);
+    assert_eq!(house.spool.report().events, 0);
 }

@@ -249,6 +249,30 @@ section! {
 }
 
 section! {
+    /// What keeps events on the disk while the bus does not take them.
+    pub struct Spool {
+        /// Size of everything that it may hold, what was moved aside included; beyond it events are refused.
+        bytes_max: u64 = 1024 * MIB as u64, LARGE;
+        /// Size at which one of its files is closed and the next begun.
+        segment_bytes: u64 = 4 * MIB as u64, SIZE;
+        /// Time that the disk has to take an event before it is refused.
+        append_timeout: Duration = SECOND, TIME;
+        /// Events that wait for the disk; the next ones wait for a place among them.
+        appends_max: usize = 4096, count(1_000_000);
+        /// Events that share one sync of the disk, at most; none is waited for.
+        batch_max: usize = 256, count(10_000);
+        /// Events that are published side by side when it drains; a restart repeats about as many.
+        window: usize = 256, count(10_000);
+        /// When so few are left, newcomers wait until it is empty instead of joining it.
+        handover_events: u64 = 16, count(10_000);
+        /// Time that the bus has to confirm an event that is drained.
+        confirm_timeout: Duration = Duration::from_secs(5), TIME;
+        /// Longest wait between two tries of a bus that takes nothing.
+        retry_max: Duration = SECOND, TIME;
+    }
+}
+
+section! {
     /// The store and its one writer.
     pub struct Store {
         /// Connections for reading the SQLite file.
