@@ -32,6 +32,8 @@ mod disk;
 mod doors;
 #[path = "system/drain.rs"]
 mod drain;
+#[path = "system/events.rs"]
+mod events;
 #[path = "system/failover.rs"]
 mod failover;
 #[path = "system/forks.rs"]

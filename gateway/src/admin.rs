@@ -27,6 +27,7 @@ mod results;
 mod runs;
 mod scrape;
 mod state;
+mod tail;
 mod tasks;
 mod verb;
 
@@ -110,6 +111,12 @@ pub struct AdminOptions {
     pub recent_max: usize,
     /// Longest `Idempotency-Key` and session, in bytes.
     pub key_bytes_max: usize,
+    /// Readers of the bus's events at a time.
+    pub tails_max: usize,
+    /// Events that wait for one of them; more are missed.
+    pub tail_events_max: usize,
+    /// How often a reader without events is given a sign of life.
+    pub tail_keep_alive: Duration,
 }
 
 impl Default for AdminOptions {
@@ -125,6 +132,9 @@ impl Default for AdminOptions {
             candidates_max: 10,
             recent_max: 4096,
             key_bytes_max: 256,
+            tails_max: 16,
+            tail_events_max: 256,
+            tail_keep_alive: Duration::from_secs(15),
         }
     }
 }
@@ -208,7 +218,7 @@ pub fn router(admin: Admin) -> Router {
             "/v1/dead-letters/{letter}",
             get(dead_letters::show).post(dead_letters::act).delete(dead_letters::remove),
         )
-        .route("/v1/events", post(events::publish))
+        .route("/v1/events", get(tail::tail).post(events::publish))
         .route("/health", get(health::parts))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

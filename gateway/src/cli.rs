@@ -16,6 +16,7 @@ pub mod ask;
 pub mod check;
 pub mod dlq;
 pub mod doctor;
+pub mod events;
 pub mod exit;
 pub mod migrate;
 pub mod printer;
@@ -122,6 +123,9 @@ enum Command {
     /// The dead letters: events that were given up
     #[command(subcommand)]
     Dlq(dlq::Verb),
+    /// An event onto the bus, and the events that pass
+    #[command(subcommand, alias = "event")]
+    Events(events::Verb),
     /// Name each dependency, whether it answers, and what to do
     Doctor,
     /// Print a completion script for a shell
@@ -232,6 +236,7 @@ async fn perform(cli: Cli, printer: &mut Printer) -> Result<Exit, Error> {
         Command::State(verb) => state::run(verb, &reach::client(&global)?, printer).await,
         Command::Actors(verb) => actors::run(verb, &reach::client(&global)?, printer).await,
         Command::Dlq(verb) => dlq::run(verb, &reach::client(&global)?, printer).await,
+        Command::Events(verb) => events::run(verb, &reach::client(&global)?, printer).await,
         Command::Doctor => doctor::run(&global, printer).await,
         Command::Completion { shell } => {
             let mut script = Vec::new();

@@ -6,6 +6,7 @@
 
 mod delivery;
 mod problem;
+mod tail;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 pub use problem::Problem;
+pub use tail::{Shown, Tail};
 
 /// Where the node is, and how long to wait for it.
 #[derive(Debug, Clone)]
@@ -240,6 +242,26 @@ impl Client {
         let marked = format!("{}:kill", path.trim_matches('/'));
         let segments: Vec<&str> = ["v1", "actors"].into_iter().chain(marked.split('/')).collect();
         self.post(&segments).await
+    }
+
+    /// Publishes an event, a `CloudEvent` in JSON.
+    pub async fn publish(&self, event: &Value) -> Result<Value, Error> {
+        let request = self.request(Method::POST, &["v1", "events"], &[]).json(event);
+        self.answer(request.header(header::CONTENT_TYPE, "application/cloudevents+json"), Duration::ZERO).await
+    }
+
+    /// Events as they pass, those at topics that match the pattern.
+    pub async fn tail(&self, pattern: &str) -> Result<Tail, Error> {
+        let request = self.request(Method::GET, &["v1", "events"], &[("topic", pattern.to_owned())]);
+        let limit = self.options.timeout;
+        // The limit is for the head of the answer; the rest goes on for as long as it goes on.
+        let sent = tokio::time::timeout(limit, request.header(header::ACCEPT, "text/event-stream").send()).await;
+        let response = match sent {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(self.failed(&error, limit)),
+            Err(_) => return Err(Error::TimedOut { url: self.url().to_owned(), limit }),
+        };
+        Ok(Tail::new(self, self.accepted(response).await?))
     }
 
     /// Dead letters, newest first.

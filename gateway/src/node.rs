@@ -156,6 +156,8 @@ impl Node {
         let begun = Instant::now();
         tracing::info!(steps = self.troupe.in_hand(), "the node drains");
         self.ready.store(false, Ordering::Release);
+        // A tail would keep its door open until the grace is over.
+        self.troupe.ports().taps.close();
         futures::future::join_all(self.doors.into_iter().map(Listener::stop)).await;
         self.spool.stop(self.drain_timeout.saturating_sub(begun.elapsed()) / 2).await;
         self.stop_replies.cancel();

@@ -11,7 +11,8 @@
 //!                          └────────────────┴─ bury     the dead letters at once
 //! ```
 //!
-//! Adapters: [`embedded`] and [`rabbitmq`]. The behaviour is [`conformance`]; both run it unchanged.
+//! Adapters: [`embedded`] and [`rabbitmq`]. The behaviour is [`conformance`]; both run it unchanged. [`tap`]
+//! shows people what passes, over either of them.
 
 pub mod conformance;
 pub mod embedded;
@@ -19,6 +20,7 @@ mod line;
 mod place;
 pub mod rabbitmq;
 mod routes;
+pub mod tap;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use crate::bus::embedded::EmbeddedBus;
 use crate::bus::rabbitmq::{self, RabbitBus};
+use crate::bus::tap::{Tapped, Taps};
 use crate::bus::{self, Bus};
 use crate::clock::{Clock, SystemClock};
 use crate::fault::{Fault, Faulty};
@@ -33,6 +34,8 @@ pub struct Ports {
     pub stores: Stores,
     /// Durable queues.
     pub bus: Arc<dyn Bus>,
+    /// Where people watch what this node puts on the bus.
+    pub taps: Taps,
     /// Language models.
     pub models: Models,
     /// Built-in tools.
@@ -196,9 +199,11 @@ impl Ports {
             None => Queues::Embedded(EmbeddedBus::open(file.clone(), options.rabbitmq.bus).await?),
             Some(url) => Queues::RabbitMq(RabbitBus::open(url, options.rabbitmq)?),
         };
+        let taps = Taps::default();
         Ok(Self {
             stores,
-            bus: queues.port(),
+            bus: Tapped::new(queues.port(), taps.clone()),
+            taps,
             models,
             tools,
             clock: Arc::new(SystemClock),

@@ -1,13 +1,19 @@
 //! `/v1/dead-letters`: events that were given up, to be looked at, replayed or removed.
 //!
-//! A replay is one act of the bus: the letter goes when its event is in the queue again, so a failure leaves it here.
+//! A replay is one act of the bus: the letter goes when its event is in the queue again, so a failure leaves it here. An
+//! event that had no queue (its letter names its topic for one) is published by its topic.
+
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use chrono::Utc;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use troupe_runtime::bus::DeadLetter;
+use troupe_runtime::bus::{DeadLetter, Routing};
+use troupe_runtime::domain::event::Event;
+use troupe_runtime::domain::ids::new_event_id;
 
 use super::params::{Params, Segment, limit};
 use super::problem::Problem;
@@ -41,7 +47,11 @@ pub(super) async fn show(State(admin): State<Admin>, Segment(id): Segment) -> Re
 pub(super) async fn act(State(admin): State<Admin>, Segment(segment): Segment) -> Result<Json<Value>, Problem> {
     let (id, _replay) = verb::split(&segment, &["replay"])?;
     let letter = letter(&admin, id).await?;
-    let event = admin.ports().bus.replay(&letter.id).await?.ok_or_else(|| missing(id))?;
+    let event = if letter.queue == letter.event.topic.as_str() {
+        again(&admin, &letter).await?
+    } else {
+        admin.ports().bus.replay(&letter.id).await?.ok_or_else(|| missing(id))?
+    };
     tracing::info!(dead_letter = letter.id, event_id = event.id, queue = letter.queue, "a dead letter was replayed");
     admin.show(&json!({"id": letter.id, "queue": letter.queue, "event": event}))
 }
@@ -53,6 +63,23 @@ pub(super) async fn remove(State(admin): State<Admin>, Segment(id): Segment) -> 
     }
     tracing::info!(dead_letter = id, "a dead letter was removed");
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Publishes the event of a letter that never had a queue: by its topic, for which there may be one by now. The letter
+/// goes when the bus has the event; a crash in between leaves both.
+async fn again(admin: &Admin, letter: &DeadLetter) -> Result<Event, Problem> {
+    let old = letter.event.clone();
+    let event = Event {
+        id: new_event_id(),
+        time: Utc::now(),
+        traceparent: old.traceparent.child(),
+        retrycount: 0,
+        causationid: Some(old.id),
+        ..old
+    };
+    admin.ports().bus.publish(Arc::new(event.clone()), Routing::Mandatory).await?;
+    admin.ports().bus.purge(&letter.id).await?;
+    Ok(event)
 }
 
 async fn letter(admin: &Admin, id: &str) -> Result<DeadLetter, Problem> {

@@ -54,26 +54,36 @@ fn event(mut body: Map<String, Value>) -> Result<Event, Problem> {
     let known = |name: &&String| CARRIED.contains(&name.as_str()) || UNDERSTOOD.contains(&name.as_str());
     if let Some(strange) = body.keys().find(|name| !known(name)) {
         let detail = format!("attribute {:?} is not carried; put it into data", clipped(strange));
-        return Err(Problem::invalid(detail));
+        return Err(wrong(&clipped(strange), detail));
     }
     let json =
         |kind: &Value| kind.as_str().is_some_and(|kind| kind.starts_with("application/") && kind.contains("json"));
     if body.get("datacontenttype").is_some_and(|kind| !json(kind)) {
-        return Err(Problem::invalid("datacontenttype: only JSON is carried"));
+        return Err(wrong("datacontenttype", "datacontenttype: only JSON is carried"));
     }
     if body.get("specversion").is_some_and(|version| version != "1.0") {
-        return Err(Problem::invalid("specversion: only 1.0 is understood"));
+        return Err(wrong("specversion", "specversion: only 1.0 is understood"));
     }
     body.retain(|name, _| CARRIED.contains(&name.as_str()));
-    let event: Event =
-        serde_json::from_value(Value::Object(body)).map_err(|error| Problem::invalid(error.to_string()))?;
+    let event: Event = serde_path_to_error::deserialize(Value::Object(body)).map_err(|error| {
+        let text = error.inner().to_string();
+        // What is missing has no path of its own.
+        let missing = text.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+        let field = missing.map_or_else(|| error.path().to_string(), str::to_owned);
+        wrong(&field, format!("{field}: {text}"))
+    })?;
     if event.id.is_empty() || event.id.len() > ID_BYTES_MAX {
-        return Err(Problem::invalid(format!("id has 1 to {ID_BYTES_MAX} bytes")));
+        return Err(wrong("id", format!("id has 1 to {ID_BYTES_MAX} bytes")));
     }
     if event.source.is_empty() || event.source.len() > ID_BYTES_MAX {
-        return Err(Problem::invalid(format!("source has 1 to {ID_BYTES_MAX} bytes")));
+        return Err(wrong("source", format!("source has 1 to {ID_BYTES_MAX} bytes")));
     }
     Ok(event)
+}
+
+/// A refusal that names the attribute for programs too.
+fn wrong(field: &str, detail: impl Into<String>) -> Problem {
+    Problem::invalid(detail).with("field", field)
 }
 
 #[cfg(test)]

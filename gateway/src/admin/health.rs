@@ -130,7 +130,7 @@ async fn cache(admin: &Admin) -> Value {
     cache
 }
 
-/// A bus that is away degrades as long as the spool keeps what is meant for it: doors need not be closed for that.
+/// A bus that is away or blocked degrades as long as the spool keeps what is meant for it: doors need not be closed for that.
 async fn bus(admin: &Admin) -> Value {
     let mut bus = queues(admin).await;
     let redact = |text: &str| (admin.shared.setup.redact)(text).into_owned();
@@ -148,6 +148,7 @@ async fn bus(admin: &Admin) -> Value {
     };
     match (&bus["status"], stuck) {
         (status, _) if status == UNHEALTHY && keeps => bus["status"] = json!(DEGRADED),
+        (status, _) if status == DEGRADED && !keeps => bus["status"] = json!(UNHEALTHY),
         (status, Some(why)) if status == HEALTHY => {
             bus["status"] = json!(DEGRADED);
             bus["error"] = json!(why);

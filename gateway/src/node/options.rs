@@ -204,7 +204,12 @@ pub(super) fn listener(config: &NodeConfig) -> ListenerOptions {
 }
 
 pub(super) fn admin(config: &NodeConfig) -> AdminOptions {
-    AdminOptions { body_bytes_max: config.http.body_bytes_max, ..AdminOptions::default() }
+    AdminOptions {
+        body_bytes_max: config.http.body_bytes_max,
+        tails_max: config.admin.tails_max,
+        tail_events_max: config.admin.tail_events_max,
+        ..AdminOptions::default()
+    }
 }
 
 pub(super) fn ingress(config: &NodeConfig) -> IngressOptions {

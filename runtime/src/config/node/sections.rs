@@ -88,6 +88,10 @@ section! {
         token: Option<SecretString> = None, Kind::Secret(&formats::TOKEN);
         /// What the command line talks to.
         url: String = "http://127.0.0.1:8081".to_owned(), Kind::Text(&formats::URL);
+        /// Readers of GET /v1/events at a time.
+        tails_max: usize = 16, count(1_000);
+        /// Events that wait for one such reader; it is told how many more it has missed.
+        tail_events_max: usize = 256, count(100_000);
     }
 }
 
