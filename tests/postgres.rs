@@ -11,6 +11,8 @@
     reason = "a test: what fails here fails it, and it prints its own list"
 )]
 
+#[path = "postgres/alone.rs"]
+mod alone;
 #[path = "postgres/fence.rs"]
 mod fence;
 #[path = "postgres/plans.rs"]
@@ -138,7 +140,9 @@ impl List {
     }
 
     async fn server(&mut self, postgres: &mut Postgres) {
-        for (name, run) in server::CASES.into_iter().chain(fence::CASES).chain(race::CASES).chain(tls::CASES) {
+        for (name, run) in
+            server::CASES.into_iter().chain(alone::CASES).chain(fence::CASES).chain(race::CASES).chain(tls::CASES)
+        {
             if self.wants(name) {
                 let begun = Instant::now();
                 let url = self.database(postgres).await;

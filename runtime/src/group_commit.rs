@@ -11,13 +11,17 @@
 //! Who calls: the writers of [`crate::sqlite`] and [`crate::postgres`], which know how a transaction begins, ends and
 //! fails. A writer that is gone answers [`Session::closed`].
 
-use std::any::{Any, TypeId, type_name};
+mod batch;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
+
+pub use self::batch::Batch;
+use self::batch::Group;
 
 /// Turns that others are given before a batch is taken. A turn is some sixty tasks for each thread.
 const TURNS_MAX: usize = 16;
@@ -54,6 +58,12 @@ pub trait Operation<S: Session>: Send + Sync + Sized + 'static {
     ///
     /// Must be repeatable: after a failed batch the operations run again one by one.
     async fn execute(batch: &[&Self], session: &mut S) -> Result<Vec<Self::Reply>, S::Error>;
+
+    /// Executes this one as the one statement that it is, without a transaction around it. `None`: it changed nothing, and
+    /// it is for [`Operation::execute`] to say why. Only asked where [`Operation::rows_alone`] says that it can be.
+    async fn execute_alone(&self, session: &mut S) -> Result<Option<Self::Reply>, S::Error> {
+        Ok(Self::execute(&[self], session).await?.pop())
+    }
 }
 
 /// The callers' end. Cheap to clone.
@@ -70,11 +80,6 @@ pub struct Intake<S: Session> {
     closing: Arc<AtomicBool>,
     counts: Arc<Counts>,
     batch_max: usize,
-}
-
-/// What goes into one transaction.
-pub struct Batch<S: Session> {
-    groups: Vec<Box<dyn Group<S>>>,
 }
 
 /// What a writer has done since it started, and who hears of each transaction.
@@ -135,11 +140,10 @@ impl<S: Session> Queue<S> {
     /// The session's error when the write was not committed; [`Session::closed`] once the writer is closed.
     pub async fn submit<W: Operation<S>>(&self, operation: W) -> Result<W::Reply, S::Error> {
         let (reply, answer) = oneshot::channel();
-        let job = Jobs { operations: vec![operation], replies: vec![reply], answers: Vec::new() };
         if self.closing.load(Ordering::Acquire) {
             return Err(S::closed());
         }
-        self.waiting.send(Box::new(job)).await.map_err(|_| S::closed())?;
+        self.waiting.send(batch::single(operation, reply)).await.map_err(|_| S::closed())?;
         answer.await.map_err(|_| S::closed())?
     }
 
@@ -168,7 +172,7 @@ impl<S: Session> Queue<S> {
     pub async fn close(&self) {
         self.closing.store(true, Ordering::Release);
         // Wakes a writer that sleeps on an empty queue; an error means it has gone already.
-        self.waiting.send(Box::new(Jobs::<S, Nothing>::default())).await.ok();
+        self.waiting.send(batch::nothing()).await.ok();
         self.tasks.wait().await;
     }
 }
@@ -188,7 +192,7 @@ impl<S: Session> Intake<S> {
             if self.waiting.recv_many(&mut taken, self.batch_max).await == 0 {
                 return None;
             }
-            let batch = Batch { groups: grouped(&mut taken) };
+            let batch = Batch::of(&mut taken);
             if !batch.is_empty() {
                 return Some(batch);
             }
@@ -217,176 +221,6 @@ impl<S: Session> Intake<S> {
             told(operations);
         }
     }
-}
-
-impl<S: Session> Batch<S> {
-    /// Operations in it.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.groups.iter().map(|group| group.len()).sum()
-    }
-
-    /// Whether there is nothing to do.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The rows of the only operation in it, if that one is a single statement ([`Operation::rows_alone`]).
-    #[must_use]
-    pub fn rows_alone(&self) -> Option<u64> {
-        match self.groups.as_slice() {
-            [only] => only.rows_alone(),
-            _ => None,
-        }
-    }
-
-    /// Executes every group; the answers wait for [`Batch::settle`].
-    ///
-    /// # Errors
-    /// The first group's error that fails.
-    pub async fn execute(&mut self, session: &mut S) -> Result<(), S::Error> {
-        for group in &mut self.groups {
-            group.execute(session).await?;
-        }
-        Ok(())
-    }
-
-    /// The transaction is over: replies go out.
-    pub fn settle(self, result: &Result<(), S::Error>) {
-        for group in self.groups {
-            group.settle(result.clone());
-        }
-    }
-
-    /// Takes out what is under the node's lease.
-    #[must_use]
-    pub fn split_leased(&mut self) -> Self {
-        let (leased, free) = std::mem::take(&mut self.groups).into_iter().partition(|group| group.is_under_lease());
-        self.groups = free;
-        Self { groups: leased }
-    }
-
-    /// Each operation alone, so that one bad operation fails alone.
-    #[must_use]
-    pub fn split(self) -> Vec<Self> {
-        self.groups.into_iter().flat_map(Group::split).map(|single| Self { groups: vec![single] }).collect()
-    }
-}
-
-/// Operations of one kind, with where their replies go, behind a face that the queue can hold.
-#[async_trait]
-trait Group<S: Session>: Send {
-    fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
-    /// Takes in `other`, which is of the same kind.
-    fn absorb(&mut self, other: Box<dyn Group<S>>);
-    fn kind(&self) -> TypeId;
-    fn is_under_lease(&self) -> bool;
-    fn len(&self) -> usize;
-    fn rows_alone(&self) -> Option<u64>;
-    async fn execute(&mut self, session: &mut S) -> Result<(), S::Error>;
-    fn settle(self: Box<Self>, result: Result<(), S::Error>);
-    fn split(self: Box<Self>) -> Vec<Box<dyn Group<S>>>;
-}
-
-struct Jobs<S: Session, W: Operation<S>> {
-    operations: Vec<W>,
-    replies: Vec<oneshot::Sender<Result<W::Reply, S::Error>>>,
-    answers: Vec<W::Reply>,
-}
-
-impl<S: Session, W: Operation<S>> Default for Jobs<S, W> {
-    fn default() -> Self {
-        Self { operations: Vec::new(), replies: Vec::new(), answers: Vec::new() }
-    }
-}
-
-#[async_trait]
-impl<S: Session, W: Operation<S>> Group<S> for Jobs<S, W> {
-    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
-        self
-    }
-
-    fn absorb(&mut self, other: Box<dyn Group<S>>) {
-        if let Ok(more) = other.into_any().downcast::<Self>() {
-            self.operations.extend(more.operations);
-            self.replies.extend(more.replies);
-        }
-    }
-
-    fn kind(&self) -> TypeId {
-        TypeId::of::<W>()
-    }
-
-    fn is_under_lease(&self) -> bool {
-        W::UNDER_LEASE
-    }
-
-    fn len(&self) -> usize {
-        self.operations.len()
-    }
-
-    fn rows_alone(&self) -> Option<u64> {
-        match self.operations.as_slice() {
-            [only] => only.rows_alone(),
-            _ => None,
-        }
-    }
-
-    async fn execute(&mut self, session: &mut S) -> Result<(), S::Error> {
-        if self.operations.is_empty() {
-            return Ok(());
-        }
-        let batch: Vec<&W> = self.operations.iter().collect();
-        self.answers = W::execute(&batch, session).await?;
-        if self.answers.len() == self.operations.len() { Ok(()) } else { Err(S::miscounted(type_name::<W>())) }
-    }
-
-    fn settle(self: Box<Self>, result: Result<(), S::Error>) {
-        match result {
-            Ok(()) => {
-                for (reply, answer) in self.replies.into_iter().zip(self.answers) {
-                    reply.send(Ok(answer)).ok();
-                }
-            }
-            Err(error) => {
-                for reply in self.replies {
-                    reply.send(Err(error.clone())).ok();
-                }
-            }
-        }
-    }
-
-    fn split(self: Box<Self>) -> Vec<Box<dyn Group<S>>> {
-        let single = |(operation, reply)| -> Box<dyn Group<S>> {
-            Box::new(Self { operations: vec![operation], replies: vec![reply], answers: Vec::new() })
-        };
-        self.operations.into_iter().zip(self.replies).map(single).collect()
-    }
-}
-
-/// What a closing writer is woken with.
-struct Nothing;
-
-#[async_trait]
-impl<S: Session> Operation<S> for Nothing {
-    type Reply = ();
-
-    async fn execute(batch: &[&Self], _session: &mut S) -> Result<Vec<()>, S::Error> {
-        Ok(vec![(); batch.len()])
-    }
-}
-
-/// Merges what was taken into one group a kind, in the order in which the kinds first came.
-fn grouped<S: Session>(taken: &mut Vec<Box<dyn Group<S>>>) -> Vec<Box<dyn Group<S>>> {
-    let mut groups: Vec<Box<dyn Group<S>>> = Vec::with_capacity(8);
-    for job in taken.drain(..) {
-        match groups.iter_mut().find(|group| group.kind() == job.kind()) {
-            Some(group) => group.absorb(job),
-            None => groups.push(job),
-        }
-    }
-    groups
 }
 
 #[cfg(test)]

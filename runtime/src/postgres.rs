@@ -29,13 +29,14 @@ const OLDEST: u32 = 15_00_00;
 const START_AGAIN: Duration = Duration::from_millis(500);
 
 /// Same numbers and names as in `migrations/sqlite`.
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (1, "first light", include_str!("../../migrations/postgres/0001_first_light.sql")),
     (2, "embedded bus", include_str!("../../migrations/postgres/0002_embedded_bus.sql")),
     (3, "leases", include_str!("../../migrations/postgres/0003_leases.sql")),
     (4, "payloads", include_str!("../../migrations/postgres/0004_payloads.sql")),
     (5, "cleanings", include_str!("../../migrations/postgres/0005_cleanings.sql")),
     (6, "forks", include_str!("../../migrations/postgres/0006_forks.sql")),
+    (7, "journal in order", include_str!("../../migrations/postgres/0007_journal_in_order.sql")),
 ];
 
 /// Limits of the database's users.

@@ -25,13 +25,14 @@ pub const FILE_NAME: &str = "troupe.db";
 const LOCK_NAME: &str = "troupe.lock";
 
 /// Same numbers and names as in `migrations/postgres`.
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (1, "first light", include_str!("../../migrations/sqlite/0001_first_light.sql")),
     (2, "embedded bus", include_str!("../../migrations/sqlite/0002_embedded_bus.sql")),
     (3, "leases", include_str!("../../migrations/sqlite/0003_leases.sql")),
     (4, "payloads", include_str!("../../migrations/sqlite/0004_payloads.sql")),
     (5, "cleanings", include_str!("../../migrations/sqlite/0005_cleanings.sql")),
     (6, "forks", include_str!("../../migrations/sqlite/0006_forks.sql")),
+    (7, "journal in order", include_str!("../../migrations/sqlite/0007_journal_in_order.sql")),
 ];
 
 /// Limits of the file's users.

@@ -18,7 +18,7 @@ use crate::load::closed_loop;
 use crate::state::{Appender, State};
 
 /// What is measured on each database.
-const NAMES: [&str; 2] = ["slow_appends_256", "slow_commits_1"];
+const NAMES: [&str; 3] = ["slow_appends_256", "slow_appends_1024", "slow_commits_1"];
 /// The child's first argument.
 pub(crate) const CHILD: &str = "--as-told";
 
@@ -26,7 +26,8 @@ pub(crate) const CHILD: &str = "--as-told";
 const SLOW: Duration = Duration::from_millis(4);
 const LOAD: Duration = Duration::from_millis(600);
 const BASELINE: Duration = Duration::from_millis(300);
-const APPENDERS: usize = 256;
+/// Steps at once: a full transaction of them, and four.
+const APPENDERS: [usize; 2] = [256, 1024];
 
 /// One database under the brake, and what it did.
 struct Subject {
@@ -46,16 +47,17 @@ enum Hands {
 /// A database and who appends to it.
 struct Workshop {
     state: State,
-    appenders: Vec<Appender>,
+    appenders: Vec<Vec<Appender>>,
 }
 
 /// One half of a round.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Did {
     commits: f64,
-    appends: f64,
+    /// By the number of steps at once.
+    appends: [f64; APPENDERS.len()],
     /// Writes a transaction, while appending.
-    batch: f64,
+    batch: [f64; APPENDERS.len()],
     /// Milliseconds that a sync took.
     #[serde(default)]
     sync_ms: f64,
@@ -143,17 +145,16 @@ impl Subject {
 
     fn figures(self) -> Vec<Figure> {
         let of = |halves: &[Did], what: fn(&Did) -> f64| halves.iter().map(what).collect::<Vec<_>>();
-        let middle = |halves: &[Did], what| median(&of(halves, what));
+        let middle = |halves: &[Did], what: fn(&Did) -> f64| median(&of(halves, what));
         let syncs = format!(
             "a sync takes {:.2} ms instead of {:.2}",
             middle(&self.slow, |did| did.sync_ms),
             middle(&self.quick, |did| did.sync_ms)
         );
-        let batches = format!(
-            "{:.0} writes a transaction instead of {:.0}",
-            middle(&self.slow, |did| did.batch),
-            middle(&self.quick, |did| did.batch)
-        );
+        let batches = |of_half: fn(&Did) -> f64| {
+            let (slow, quick) = (middle(&self.slow, of_half), middle(&self.quick, of_half));
+            format!("{slow:.0} writes a transaction instead of {quick:.0}")
+        };
         let figure = |what: &str, unit, of_half: fn(&Did) -> f64, conditions| Figure {
             name: format!("{what}_{}", self.name),
             unit,
@@ -161,27 +162,38 @@ impl Subject {
             baseline: Some(("on the disk as it is", of(&self.quick, of_half))),
             conditions,
         };
+        let conditions =
+            |number: usize, of_half: fn(&Did) -> f64| format!("{number} steps at once; {syncs}; {}", batches(of_half));
         vec![
-            figure(NAMES[0], "appends/s", |did| did.appends, format!("{APPENDERS} steps at once; {syncs}; {batches}")),
-            figure(NAMES[1], "commits/s", |did| did.commits, format!("one raw client; {syncs}")),
+            figure(NAMES[0], "appends/s", |did| did.appends[0], conditions(APPENDERS[0], |did| did.batch[0])),
+            figure(NAMES[1], "appends/s", |did| did.appends[1], conditions(APPENDERS[1], |did| did.batch[1])),
+            figure(NAMES[2], "commits/s", |did| did.commits, format!("one raw client; {syncs}")),
         ]
     }
 }
 
 impl Workshop {
     async fn new(state: State) -> Self {
-        let appenders = state.appenders(APPENDERS).await;
+        let mut appenders = Vec::new();
+        for number in APPENDERS {
+            appenders.push(state.appenders(number).await);
+        }
         Self { state, appenders }
     }
 
     async fn half(&mut self) -> Did {
         let commits = self.state.raw.rate(BASELINE).await;
-        let before = self.state.written();
-        let (back, load) = closed_loop(std::mem::take(&mut self.appenders), LOAD).await;
-        self.appenders = back;
-        let now = self.state.written();
-        let batch = (now.operations - before.operations) as f64 / (now.transactions - before.transactions) as f64;
-        Did { commits, appends: load.rate, batch, sync_ms: 0.0 }
+        let mut did = Did { commits, appends: [0.0; APPENDERS.len()], batch: [0.0; APPENDERS.len()], sync_ms: 0.0 };
+        for (number, appenders) in self.appenders.iter_mut().enumerate() {
+            let before = self.state.written();
+            let (back, load) = closed_loop(std::mem::take(appenders), LOAD).await;
+            *appenders = back;
+            let now = self.state.written();
+            let transactions = (now.transactions - before.transactions) as f64;
+            did.appends[number] = load.rate;
+            did.batch[number] = (now.operations - before.operations) as f64 / transactions;
+        }
+        did
     }
 }
 

@@ -11,7 +11,7 @@ use sqlx::{Connection as _, PgConnection};
 use troupe_runtime::domain::agent::AgentName;
 use troupe_runtime::domain::step::Incarnation;
 use troupe_runtime::fault::{Fault, Faulty as _};
-use troupe_runtime::store::{Claim, Error, Renewal, Stores};
+use troupe_runtime::store::{Append, Claim, Error, Renewal, Stores};
 use troupe_tests::postgres::Postgres;
 use troupe_tests::proxy::{Flow, Proxy, Way};
 use troupe_tests::wait::{PATIENCE, until};
@@ -173,11 +173,13 @@ async fn frozen(server: &Postgres, url: String) -> Result<(), String> {
     let proxy = Proxy::start(server.port()).await;
     let two = node(&url, "two").await;
     let one = node(&url.replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.port())), "one").await;
-    // Once, so that the statement is known to the server and the next time is executed in one go.
-    one.stores.journal.append(append(one.claim, 0)).await.map_err(|error| error.to_string())?;
+    // An entry that changes its step too is no single statement. Once, so that its statements are known to the server and
+    // the next time each is executed in one go.
+    let begins = |seq| Append { attempts: Some(2), ..append(one.claim, seq) };
+    one.stores.journal.append(begins(0)).await.map_err(|error| error.to_string())?;
     let mut watcher = PgConnection::connect(&url).await.unwrap();
     proxy.flow(Way::ToServer, Flow::Delay(Duration::from_millis(300)));
-    let (journal, entry) = (one.stores.journal.clone(), append(one.claim, 1));
+    let (journal, entry) = (one.stores.journal.clone(), begins(1));
     let appending = tokio::spawn(async move { journal.append(entry).await });
     let waits =
         "select 1 from pg_stat_activity where state = 'idle in transaction' and query like '%insert into journal%'";

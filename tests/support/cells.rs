@@ -10,7 +10,7 @@ use sqlx::postgres::PgRow;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, SqliteConnection, TypeInfo as _, ValueRef as _};
 use troupe_runtime::sqlite::FILE_NAME;
-use troupe_runtime::store::conformance::{Cell, Raw};
+use troupe_runtime::store::conformance::{Cell, Dialect, Raw};
 
 /// Cells of a node's file.
 pub struct InFile(SqliteConnection);
@@ -33,7 +33,7 @@ impl InFile {
     /// # Errors
     /// When there is no such cell.
     pub async fn peek(&mut self, cell: &Cell) -> Result<Raw, String> {
-        let select = cell.select(|id| format!("x'{}'", id.simple()));
+        let select = cell.select(Dialect::Sqlite);
         let row = sqlx::query(AssertSqlSafe(select)).fetch_one(&mut self.0).await.map_err(|e| e.to_string())?;
         raw_of_file(&row).map_err(|error| error.to_string())
     }
@@ -49,7 +49,7 @@ impl InFile {
             Raw::Text(bytes) => format!("cast(x'{}' as text)", hex::encode(bytes)),
             Raw::Bytes(bytes) => format!("x'{}'", hex::encode(bytes)),
         };
-        let update = cell.update(|id| format!("x'{}'", id.simple()), &value);
+        let update = cell.update(Dialect::Sqlite, &value);
         let done = sqlx::query(AssertSqlSafe(update)).execute(&mut self.0).await.map_err(|e| e.to_string())?;
         one(done.rows_affected(), cell)
     }
@@ -69,7 +69,7 @@ impl OnServer {
     /// # Errors
     /// When there is no such cell.
     pub async fn peek(&mut self, cell: &Cell) -> Result<Raw, String> {
-        let select = cell.select(|id| format!("'{id}'"));
+        let select = cell.select(Dialect::Postgres);
         let row = sqlx::query(AssertSqlSafe(select)).fetch_one(&mut self.0).await.map_err(|e| e.to_string())?;
         raw_of_server(&row).map_err(|error| error.to_string())
     }
@@ -85,7 +85,7 @@ impl OnServer {
             Raw::Text(bytes) => format!("convert_from('\\x{}', 'UTF8')", hex::encode(bytes)),
             Raw::Bytes(bytes) => format!("'\\x{}'::bytea", hex::encode(bytes)),
         };
-        let update = cell.update(|id| format!("'{id}'"), &value);
+        let update = cell.update(Dialect::Postgres, &value);
         match sqlx::query(AssertSqlSafe(update)).execute(&mut self.0).await {
             Ok(done) => one(done.rows_affected(), cell),
             // 22021: no UTF-8, or a NUL; the server itself keeps such a text out.

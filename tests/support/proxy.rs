@@ -292,7 +292,8 @@ impl Shared {
                 None => return whole,
             },
             Some(Cut::Unanswered(of, pattern)) if *of == way => match find(tail, bytes, pattern) {
-                Some((_, ends)) => (ends - tail.len(), Met::Mute),
+                // With what follows: the bytes may stand in the middle of a message.
+                Some(_) => (bytes.len(), Met::Mute),
                 None => return whole,
             },
             _ => return whole,

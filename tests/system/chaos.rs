@@ -33,6 +33,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 const DOUBT_TIMEOUT: Duration = Duration::from_secs(2);
 /// What is seen late by a health that is looked at once a second, on a busy machine.
 const SEEN_WITHIN: Duration = Duration::from_secs(20);
+/// In the statement that writes a model's answer down.
+const ENTRY: &[u8] = b"model_result";
 /// Between two commits that are cut, in milliseconds.
 const BETWEEN_CUTS_MS: std::ops::Range<u64> = 10..150;
 
@@ -160,11 +162,12 @@ async fn commits_whose_line_is_cut_lose_and_double_nothing() {
     seen.holds();
 }
 
-/// Whether the server had heard the commit that was cut.
+/// Whether the server had heard the commit that was cut, or the entry: a lonely write commits itself.
 async fn cut_a_commit(proxy: &Proxy, rng: &mut impl Rng) -> bool {
     let heard = rng.random_bool(0.5);
     let cut = if heard { Cut::Unanswered } else { Cut::Unheard };
-    proxy.arm(cut(Way::ToServer, COMMIT.to_vec()));
+    let at = if rng.random_bool(0.5) { COMMIT } else { ENTRY };
+    proxy.arm(cut(Way::ToServer, at.to_vec()));
     until("a commit", PATIENCE, async || (!proxy.armed()).then_some(())).await;
     heard
 }

@@ -4,6 +4,10 @@
 //! BEGIN, and its number ─► kind A: n rows ─► kind B: m rows ─► COMMIT ─► replies
 //!                      refused │                        no answer │
 //!              each once more, alone            asked by its number: committed ─► replies, aborted ─► refused
+//!
+//! one write, one statement ─► that statement, which commits itself ─► its reply
+//!             changed nothing, or not answered │
+//!                                  as above, and what is found there may be what was sent
 //! ```
 //!
 //! A commit that is not answered is not guessed about: the transaction's number is known, and the server says what
@@ -54,6 +58,8 @@ pub struct Writer {
 pub struct Session {
     connection: PgConnection,
     rows: u64,
+    life: i64,
+    in_doubt: bool,
 }
 
 /// A statement with its arguments.
@@ -61,7 +67,7 @@ pub type Statement = Query<'static, Postgres, PgArguments>;
 
 impl Writer {
     pub(super) fn start(connection: PgConnection, connect: PgConnectOptions, options: &Options) -> Self {
-        let session = Some(Session { connection, rows: 0 });
+        let session = Some(Session::new(connection));
         let life = Arc::new(AtomicI64::new(NOBODY));
         let (settings, of_node) = (options.clone(), life.clone());
         let work = |intake| {
@@ -121,6 +127,23 @@ impl group_commit::Session for Session {
 }
 
 impl Session {
+    const fn new(connection: PgConnection) -> Self {
+        Self { connection, rows: 0, life: NOBODY, in_doubt: false }
+    }
+
+    /// The incarnation whose lease a statement of its own has to look at ([`Operation::execute_alone`]).
+    #[must_use]
+    pub const fn life(&self) -> i64 {
+        self.life
+    }
+
+    /// Whether the one operation of this transaction was sent as a statement of its own before and not answered: what it
+    /// finds in its place may be its own.
+    #[must_use]
+    pub const fn is_in_doubt(&self) -> bool {
+        self.in_doubt
+    }
+
     /// Runs a statement that writes and answers nothing.
     pub async fn write(&mut self, statement: Statement) -> Result<(), Error> {
         self.changing(statement).await.map(drop)
@@ -205,12 +228,56 @@ impl Work {
         batch.settle(&result.map(drop));
     }
 
-    /// Runs the batch in one transaction; answers the rows written.
+    /// Runs the batch, the short way if it can go that way; answers the rows written.
     async fn transaction(&mut self, batch: &mut Batch<Session>) -> Result<u64, Error> {
+        let life = self.life.load(Ordering::Acquire);
+        let Some(rows) = batch.rows_alone().filter(|_| life != NOBODY) else {
+            return self.ordinary(batch, false).await;
+        };
+        let mut session = self.session().await?;
+        session.life = life;
+        let limit = self.options.answer_timeout;
+        let cause = match timeout(limit, batch.execute_alone(&mut session)).await {
+            Ok(Ok(written)) => {
+                self.session = Some(session);
+                return if written { Ok(rows) } else { self.ordinary(batch, false).await };
+            }
+            Ok(Err(cause)) => cause,
+            Err(_) => silent(limit),
+        };
+        // The connection goes, whatever it still has to say; a late answer must not meet the next question.
+        drop(session);
+        tracing::warn!(%cause, "a write was not answered; it is made again, or found");
+        self.found(batch, &cause).await
+    }
+
+    /// Executes once more what was sent alone and not answered. If it has come through, or is still on its way, it takes
+    /// the place that this one wants: either this finds its predecessor there, or the late one finds this.
+    async fn found(&mut self, batch: &mut Batch<Session>, cause: &Error) -> Result<u64, Error> {
+        let until = Instant::now() + self.options.doubt_timeout;
+        let mut wait = BACKOFF_BASE;
+        loop {
+            match self.ordinary(batch, true).await {
+                Err(error @ (Error::Unavailable(_) | Error::Collided(_))) => {
+                    if Instant::now() + wait >= until {
+                        tracing::error!(%error, "it stays unknown whether a write was committed");
+                        return Err(Error::Unavailable(format!("{cause}; it is not known whether it was committed")));
+                    }
+                }
+                result => return result,
+            }
+            sleep_until((Instant::now() + wait).max(self.next_try)).await;
+            wait = (wait * 2).min(BACKOFF_CAP);
+        }
+    }
+
+    /// Runs the batch in one transaction; answers the rows written.
+    async fn ordinary(&mut self, batch: &mut Batch<Session>, in_doubt: bool) -> Result<u64, Error> {
         let mut collisions = 0;
         loop {
             let mut session = self.session().await?;
             let life = self.life.load(Ordering::Acquire);
+            session.in_doubt = in_doubt;
             let failure = match attempt(&mut session, life, batch, self.options.answer_timeout).await {
                 Ok(rows) => {
                     self.session = Some(session);
@@ -249,7 +316,7 @@ impl Work {
         match connected(&self.connect, &self.options).await {
             Ok(connection) => {
                 self.wait = BACKOFF_BASE;
-                Ok(Session { connection, rows: 0 })
+                Ok(Session::new(connection))
             }
             Err(error) => {
                 tracing::error!(%error, again_in = ?self.wait, "the database is away");

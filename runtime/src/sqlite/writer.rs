@@ -8,7 +8,7 @@
 //!                              [op] of one statement ─► that statement, which commits itself ─► its reply
 //! ```
 //!
-//! A lonely write that is one statement needs no transaction around it: it saves two hand-overs of three.
+//! A lonely write needs no hand-over for the beginning and none for the end: it is one statement, or it goes as one text.
 //!
 //! When a batch fails for a reason of its own (not a full disk), every operation is tried once more in a transaction
 //! of its own, so that one bad operation fails alone. The queue is [`crate::group_commit`]'s. Who calls:
@@ -28,8 +28,8 @@ pub trait Write: Send + Sync + Sized + 'static {
     /// What the caller gets after the commit.
     type Reply: Send + 'static;
 
-    /// How many rows this write changes, unless it is refused, if it is one statement when nothing else is in its batch.
-    /// It is then executed without a transaction around it.
+    /// How many rows this write changes, unless it is refused, if it can go in one hand-over to SQLite's thread when nothing
+    /// else is in its batch: [`Write::execute_alone`].
     fn rows_alone(&self) -> Option<u64> {
         None
     }
@@ -38,7 +38,21 @@ pub trait Write: Send + Sync + Sized + 'static {
     ///
     /// Must be repeatable: after a failed batch the operations run again one by one.
     async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<Self::Reply>, Error>;
+
+    /// Executes this one in one go, as the statement or the [`alone!`] transaction that it is. `None`: it changed nothing,
+    /// and it is for [`Write::execute`] to say why.
+    async fn execute_alone(&self, connection: &mut SqliteConnection) -> Result<Option<Self::Reply>, Error> {
+        Ok(Self::execute(&[self], connection).await?.pop())
+    }
 }
+
+/// Statements that are a transaction of their own in one hand-over; its only row says how many rows the last one wrote.
+macro_rules! alone {
+    ($($statement:expr),+) => {
+        concat!("begin immediate; ", $($statement, "; ",)+ "commit; select changes()")
+    };
+}
+pub(crate) use alone;
 
 /// The queue to the one writing connection. Cheap to clone.
 #[derive(Clone)]
@@ -109,6 +123,10 @@ impl<W: Write> Operation<SqliteConnection> for W {
     async fn execute(batch: &[&Self], session: &mut SqliteConnection) -> Result<Vec<W::Reply>, Error> {
         <W as Write>::execute(batch, session).await
     }
+
+    async fn execute_alone(&self, session: &mut SqliteConnection) -> Result<Option<W::Reply>, Error> {
+        <W as Write>::execute_alone(self, session).await
+    }
 }
 
 /// The writing side.
@@ -157,12 +175,6 @@ impl Work {
 
     /// Runs the batch in one transaction; answers the rows written.
     async fn transaction(&mut self, batch: &mut Batch<SqliteConnection>) -> Result<u64, Error> {
-        if let Some(rows) = batch.rows_alone() {
-            batch.execute(&mut self.connection).await?;
-            // If it was refused it wrote less: the next count of all changes puts that right.
-            self.changes += rows;
-            return Ok(rows);
-        }
         match self.attempt(batch).await {
             Ok(changes) => {
                 let before = self.changes;
@@ -173,6 +185,9 @@ impl Work {
                 // SQLite has rolled back by itself after some errors (a full disk, for one), and says so here: it is the
                 // reason why the transaction is spelled out instead of being left to sqlx, which would count it as open.
                 sqlx::query("rollback").execute(&mut self.connection).await.ok();
+                // What was undone stays in SQLite's count.
+                let counted = sqlx::query_scalar("select total_changes()").fetch_one(&mut self.connection).await;
+                self.changes = counted.map_or(self.changes, i64::unsigned_abs);
                 Err(error)
             }
         }
@@ -180,6 +195,11 @@ impl Work {
 
     /// Answers how many rows the connection has changed since it was opened, if it says so.
     async fn attempt(&mut self, batch: &mut Batch<SqliteConnection>) -> Result<Option<u64>, Error> {
+        if let Some(rows) = batch.rows_alone()
+            && batch.execute_alone(&mut self.connection).await?
+        {
+            return Ok(Some(self.changes + rows));
+        }
         sqlx::query("begin immediate").execute(&mut self.connection).await?;
         batch.execute(&mut self.connection).await?;
         // Together, for one hand-over. The first answer is the commit's. What is committed is committed, whether or not
@@ -269,6 +289,48 @@ mod tests {
         assert!(one.unwrap() && other.unwrap());
         assert_eq!(db.writer().written().transactions, 4);
         assert_eq!(names(&db).await, ["alone", "in a transaction", "one", "other"]);
+    }
+
+    /// Two rows in one go; the name `bad` breaks the second of them.
+    struct Pair(&'static str);
+
+    #[async_trait]
+    impl Write for Pair {
+        type Reply = bool;
+
+        fn rows_alone(&self) -> Option<u64> {
+            Some(2)
+        }
+
+        async fn execute(batch: &[&Self], _connection: &mut SqliteConnection) -> Result<Vec<bool>, Error> {
+            Ok(vec![false; batch.len()])
+        }
+
+        async fn execute_alone(&self, connection: &mut SqliteConnection) -> Result<Option<bool>, Error> {
+            let pair = alone!(
+                "insert into nodes (name, incarnation, started_at) select $1, 1 + count(*), 0 from nodes where true \
+                 on conflict do nothing",
+                "insert into nodes (name, incarnation, started_at) select $1 || 2, 1 + count(*), nullif($1, 'bad') || 0 \
+                 from nodes having changes() > 0"
+            );
+            let second: i64 = sqlx::query_scalar(pair).bind(self.0).fetch_one(connection).await?;
+            Ok((second == 1).then_some(true))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lonely_transaction_is_whole_or_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Database::open(dir.path(), &Options::default()).await.unwrap();
+        let refused = db.writer().submit(Pair("bad")).await;
+        assert!(matches!(refused, Err(Error::Statement(_))), "{refused:?}");
+        assert!(names(&db).await.is_empty());
+        assert!(db.writer().submit(Pair("0")).await.unwrap());
+        // It is there already: the ordinary way is asked.
+        assert!(!db.writer().submit(Pair("0")).await.unwrap());
+        assert_eq!(names(&db).await, ["0", "02"]);
+        let written = db.writer().written();
+        assert_eq!((written.transactions, written.operations, written.rows), (2, 2, 2));
     }
 
     async fn names(db: &Database) -> Vec<String> {

@@ -4,6 +4,7 @@
 //! never panics, for the tests crate runs the same cases against real servers and reports them all. Nothing here names
 //! an adapter.
 
+mod cell;
 mod damage;
 mod forks;
 mod inbox;
@@ -22,7 +23,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 
-pub use self::damage::{Cell, Raw};
+pub use self::cell::{Cell, Dialect, Raw};
 use super::{Error, Stores};
 
 /// Storage of one case.

@@ -97,7 +97,7 @@ mod tests {
     use crate::domain::journal::{Act, Entry};
     use crate::domain::outcome::Outcome;
     use crate::domain::step::Incarnation;
-    use crate::store::conformance::{Cell, Harness, Raw, cases};
+    use crate::store::conformance::{Cell, Dialect, Harness, Raw, cases};
     use crate::store::{Acceptance, Accepted, Append, Claim, Completion, ResultFilter, TaskFilter, cache};
 
     /// A folder of its own; opening it again finds what was written.
@@ -115,7 +115,7 @@ mod tests {
         }
 
         async fn peek(&mut self, cell: &Cell) -> Result<Raw, String> {
-            let select = sqlx::AssertSqlSafe(cell.select(|id| format!("x'{}'", id.simple())));
+            let select = sqlx::AssertSqlSafe(cell.select(Dialect::Sqlite));
             let row = sqlx::query(select).fetch_one(&mut behind(&self.dir).await).await.map_err(|e| e.to_string())?;
             let value = row.try_get_raw(0).unwrap();
             Ok(match value.type_info().name() {
@@ -133,7 +133,7 @@ mod tests {
                 Raw::Text(bytes) => format!("cast(x'{}' as text)", hex::encode(bytes)),
                 Raw::Bytes(bytes) => format!("x'{}'", hex::encode(bytes)),
             };
-            let update = sqlx::AssertSqlSafe(cell.update(|id| format!("x'{}'", id.simple()), &value));
+            let update = sqlx::AssertSqlSafe(cell.update(Dialect::Sqlite, &value));
             let done = sqlx::query(update).execute(&mut behind(&self.dir).await).await.map_err(|e| e.to_string())?;
             if done.rows_affected() == 1 { Ok(true) } else { Err(format!("no row is {cell:?}")) }
         }
@@ -269,14 +269,14 @@ mod tests {
         for seq in 0..3 {
             stores.journal.append(Append { claim, entry: entry(seq), attempts: None, status: None }).await.unwrap();
         }
-        sql(&dir, "update journal set version = 99 where seq = 1").await;
+        sql(&dir, "update journal_entries set version = 99 where seq = 1").await;
         let error = stores.journal.entries(claim.step).await.unwrap_err();
         let Error::Corrupt(damage) = &error else { panic!("{error}") };
         assert_eq!((damage.entry, damage.row.as_str()), (Some(1), format!("step {}", claim.step).as_str()));
         assert!(error.to_string().contains("format 99") && error.to_string().contains("run the newer"), "{error}");
         assert!(matches!(stores.tasks.task(claim.task).await, Err(Error::Corrupt(_))));
 
-        sql(&dir, "update journal set version = 1, body = '{}' where seq = 1").await;
+        sql(&dir, "update journal_entries set version = 1, body = '{}' where seq = 1").await;
         let error = stores.journal.entries(claim.step).await.unwrap_err();
         assert!(error.to_string().contains("entry 1"), "{error}");
     }

@@ -7,8 +7,8 @@
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
-use uuid::Uuid;
 
+use super::cell::{Cell, Raw, Row};
 use super::sample::{LIFE, acceptance, accepted, append, completion, entry, failure, spec, task, tool_result, turn};
 use super::{Case, Failed, Harness, Verdict, case, ensure, equal, open, reopen, some};
 use crate::domain::agent::AgentName;
@@ -20,108 +20,6 @@ use crate::store::{Acceptance, Claim, Completion, Damage, Error, Remembered, Tas
 
 /// Flips of one text.
 const FLIPS: usize = 48;
-
-/// One cell of the database.
-#[derive(Debug, Clone)]
-pub struct Cell {
-    row: Row,
-    column: &'static str,
-}
-
-impl Cell {
-    /// The cell of a task's event that holds its text, when it is not packed.
-    #[must_use]
-    pub const fn event(task: TaskId) -> Self {
-        Row::Task(task).cell("event")
-    }
-
-    /// The cell of an entry that holds its text, when it is not packed.
-    #[must_use]
-    pub const fn entry(step: StepId, seq: u32) -> Self {
-        Row::Entry(step, seq).cell("body")
-    }
-
-    /// The cell of a step that holds its status.
-    #[must_use]
-    pub const fn status(step: StepId) -> Self {
-        Row::Step(step).cell("status")
-    }
-
-    /// The statement that reads it; `id` spells an id as the database does.
-    #[must_use]
-    pub fn select(&self, id: impl Fn(Uuid) -> String) -> String {
-        format!("select {} from {} where {}", self.column, self.row.table(), self.row.key(id))
-    }
-
-    /// The statement that writes it; `value` is spelled as the database does.
-    #[must_use]
-    pub fn update(&self, id: impl Fn(Uuid) -> String, value: &str) -> String {
-        format!("update {} set {} = {value} where {}", self.row.table(), self.column, self.row.key(id))
-    }
-}
-
-/// A row, by its key.
-#[derive(Debug, Clone)]
-enum Row {
-    /// `tasks`.
-    Task(TaskId),
-    /// `journal`.
-    Entry(StepId, u32),
-    /// `execution_results`.
-    Result(StepId),
-    /// `agent_states`.
-    Memory(String, String),
-    /// `agent_specs`.
-    Spec(String),
-    /// `steps`.
-    Step(StepId),
-}
-
-impl Row {
-    const fn table(&self) -> &'static str {
-        match self {
-            Self::Task(_) => "tasks",
-            Self::Entry(..) => "journal",
-            Self::Result(_) => "execution_results",
-            Self::Memory(..) => "agent_states",
-            Self::Spec(_) => "agent_specs",
-            Self::Step(_) => "steps",
-        }
-    }
-
-    fn key(&self, id: impl Fn(Uuid) -> String) -> String {
-        match self {
-            Self::Task(task) => format!("id = {}", id(task.0)),
-            Self::Entry(step, seq) => format!("step_id = {} and seq = {seq}", id(step.0)),
-            Self::Result(step) => format!("step_id = {}", id(step.0)),
-            Self::Memory(agent, session) => format!("agent_id = '{agent}' and session = '{session}'"),
-            Self::Spec(digest) => format!("digest = '{digest}'"),
-            Self::Step(step) => format!("id = {}", id(step.0)),
-        }
-    }
-
-    const fn cell(self, column: &'static str) -> Cell {
-        Cell { row: self, column }
-    }
-
-    /// The column of its text.
-    const fn text(&self) -> &'static str {
-        if matches!(self, Self::Task(_)) { "event" } else { "body" }
-    }
-}
-
-/// What a cell holds, to the byte.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Raw {
-    /// Nothing.
-    Null,
-    /// A number.
-    Number(i64),
-    /// A text, perhaps not even UTF-8.
-    Text(Vec<u8>),
-    /// Bytes.
-    Bytes(Vec<u8>),
-}
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -240,7 +138,7 @@ async fn sizes(harness: &mut dyn Harness) -> Verdict {
         for row in rows {
             let found = (peek(harness, &row, "codec").await?, peek(harness, &row, "packed").await? == Raw::Null);
             let expected = if bytes == 0 { (Raw::Number(0), true) } else { (Raw::Number(1), false) };
-            equal(&format!("how {bytes} bytes lie in {}", row.table()), &found, &expected)?;
+            equal(&format!("how {bytes} bytes lie in {row:?}"), &found, &expected)?;
         }
         ensure(stores.tasks.event(claim.task).await? == Some(event), format!("{bytes} bytes: the event"))?;
         let expected = vec![entry(0, turn(&text)), entry(1, turn(&text))];

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 
-use super::damage::{Cell, Raw};
+use super::cell::{Cell, Raw};
 use super::sample::{LIFE, acceptance, append, awkward, completion, noise, task, tool_result, tool_turn, turn};
 use super::{Case, Failed, Harness, Verdict, case, conflict, ensure, equal, fenced, open, reopen, some};
 use crate::domain::chat::Usage;

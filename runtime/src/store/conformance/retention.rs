@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
 
-use super::damage::{Cell, Raw};
+use super::cell::{Cell, Raw};
 use super::sample::{LIFE, acceptance, accepted, append, completion, task, tool_turn, turn};
 use super::{Case, Failed, Harness, Verdict, case, ensure, equal, open, reopen};
 use crate::domain::ids::TaskId;

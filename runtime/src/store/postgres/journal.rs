@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 
 use super::Store;
-use super::rows::{Stored, column, ids, json, payload, rounds};
+use super::rows::{Stored, column, ids, json, one_payload, payload, rounds, under_lease};
 use super::steps::refuse;
 use crate::domain::ids::StepId;
 use crate::domain::journal::{Entry, FORMAT_VERSION};
@@ -31,6 +31,18 @@ const APPEND: &str = "\
     join held h on h.id = a.id \
     on conflict (step_id, seq) do nothing \
     returning step_id";
+
+/// One entry, under the lease of a node.
+const APPEND_ALONE: &str = concat!(
+    "insert into journal (step_id, seq, version, kind, body, codec, size, checksum, packed) \
+     select s.id, $3, $4, $5, $6, $7, $8, $9, $10 from steps s cross join nodes n \
+     where s.id = $1 and s.epoch = $2 and s.status = 'running' and ",
+    under_lease!("$11"),
+    " for no key update of s on conflict (step_id, seq) do nothing"
+);
+
+/// Whether an entry is there as it was to be written.
+const IS_WRITTEN: &str = "select step_id from journal where step_id = $1 and seq = $2 and size = $3 and checksum = $4";
 
 const CHANGE: &str = "\
     update steps s set attempts = coalesce(c.attempts, s.attempts), status = coalesce(c.status, s.status) \
@@ -96,11 +108,24 @@ impl Add {
     const fn changes(&self) -> bool {
         self.attempts.is_some() || self.status.is_some()
     }
+
+    async fn is_written(&self, session: &mut Session) -> Result<bool, postgres::Error> {
+        let asked = sqlx::query(IS_WRITTEN)
+            .bind(self.claim.step.0)
+            .bind(i64::from(self.seq))
+            .bind(self.body.size)
+            .bind(self.body.checksum);
+        Ok(!session.read(asked).await?.is_empty())
+    }
 }
 
 #[async_trait]
 impl Operation<Session> for Add {
     type Reply = Result<(), Error>;
+
+    fn rows_alone(&self) -> Option<u64> {
+        (!self.changes()).then_some(1)
+    }
 
     async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<Self::Reply>, postgres::Error> {
         let mut answers: Vec<Self::Reply> = vec![Ok(()); batch.len()];
@@ -118,6 +143,13 @@ impl Operation<Session> for Add {
             let refused: Vec<_> =
                 refused.into_iter().map(|place| (place, batch[place].claim, batch[place].seq)).collect();
             refuse(&refused, &mut answers, session).await?;
+            if session.is_in_doubt()
+                && let [add] = batch
+                && let [answer @ Err(Error::Conflict(_))] = answers.as_mut_slice()
+                && add.is_written(session).await?
+            {
+                *answer = Ok(());
+            }
             let changed: Vec<usize> = added.into_iter().filter(|place| batch[*place].changes()).collect();
             if !changed.is_empty() {
                 let change = sqlx::query(CHANGE)
@@ -128,5 +160,16 @@ impl Operation<Session> for Add {
             }
         }
         Ok(answers)
+    }
+
+    async fn execute_alone(&self, session: &mut Session) -> Result<Option<Self::Reply>, postgres::Error> {
+        let append = sqlx::query(APPEND_ALONE)
+            .bind(self.claim.step.0)
+            .bind(self.claim.epoch.0)
+            .bind(i64::from(self.seq))
+            .bind(i64::from(FORMAT_VERSION))
+            .bind(self.kind);
+        let append = one_payload(append, &self.body).bind(session.life());
+        Ok((session.changing(append).await? == 1).then_some(Ok(())))
     }
 }

@@ -46,6 +46,20 @@ pub(super) fn payload<W>(
         .bind(column(batch, round, |write| of(write).packed.clone()))
 }
 
+/// Binds the columns of one row's payload, in the same order.
+pub(super) fn one_payload(statement: Statement, payload: &Payload) -> Statement {
+    let Payload { text, codec, size, checksum, packed } = payload;
+    statement.bind(text.clone()).bind(*codec).bind(*size).bind(*checksum).bind(packed.clone())
+}
+
+/// Whether the node that a statement of its own speaks for (`nodes n`) lives and holds its lease.
+macro_rules! under_lease {
+    ($life:literal) => {
+        concat!("n.incarnation = ", $life, " and n.ended_at is null and n.lease_until > clock_timestamp()")
+    };
+}
+pub(super) use under_lease;
+
 /// The ids that a statement returned.
 pub(super) fn ids(rows: &[PgRow]) -> Result<HashSet<Uuid>, sqlx::Error> {
     rows.iter().map(|row| row.try_get(0)).collect()

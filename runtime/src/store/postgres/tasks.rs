@@ -13,7 +13,8 @@ use uuid::Uuid;
 use super::Store;
 use super::forks::Make;
 use super::rows::{
-    Stored, at, clean, column, ending, ending_columns, event_columns, ids, json, moment, payload, range, task_place,
+    Stored, at, clean, column, ending, ending_columns, event_columns, ids, json, moment, one_payload, payload, range,
+    task_place, under_lease,
 };
 use crate::domain::chat::Usage;
 use crate::domain::event::Event;
@@ -49,6 +50,18 @@ const ACCEPT_STEPS: &str = "\
     insert into steps (id, task_id, run_no, step_no, status, owner, epoch, attempts, claims, claimed_seq) \
     select n.id, n.task, 0, 0, 'running', n.owner, 1, 1, 1, 0 \
     from unnest($1::uuid[], $2::uuid[], $3::bigint[]) as n (id, task, owner)";
+
+/// One task with its step, under the lease of a node.
+const ACCEPT_ALONE: &str = concat!(
+    "with new as ( \
+        insert into tasks (id, agent_id, execution_mode, spec_digest, step_id, event_id, topic, traceparent, priority, \
+                           created_at, event, codec, size, checksum, packed) \
+        select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15 from nodes n where ",
+    under_lease!("$16"),
+    " on conflict (id) do nothing returning id) \
+     insert into steps (id, task_id, run_no, step_no, status, owner, epoch, attempts, claims, claimed_seq) \
+     select $5, new.id, 0, 0, 'running', $17, 1, 1, 1, 0 from new"
+);
 
 const EVENT: &str = concat!("select ", event_columns!(), " from tasks t where t.id = $1");
 
@@ -203,6 +216,10 @@ impl Accept {
 impl Operation<Session> for Accept {
     type Reply = Accepted;
 
+    fn rows_alone(&self) -> Option<u64> {
+        Some(2)
+    }
+
     async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<Accepted>, postgres::Error> {
         let mut answers: Vec<Accepted> = batch.iter().map(|accept| Accepted::Duplicate(accept.claim.task)).collect();
         // Within a batch the first of several with one id is the one; the unique id decides about all before it.
@@ -221,6 +238,25 @@ impl Operation<Session> for Accept {
             answers[place] = Accepted::New(batch[place].claim);
         }
         Ok(answers)
+    }
+
+    /// Not answered and found there afterwards, it is a duplicate: whether this node has it in hand already cannot be
+    /// told, and the recovery takes up what nobody has.
+    async fn execute_alone(&self, session: &mut Session) -> Result<Option<Accepted>, postgres::Error> {
+        let Self { claim, acceptance, at, event } = self;
+        let accept = sqlx::query(ACCEPT_ALONE)
+            .bind(claim.task.0)
+            .bind(acceptance.agent.as_str().to_owned())
+            .bind(acceptance.mode.as_str())
+            .bind(acceptance.spec_digest.to_string())
+            .bind(claim.step.0)
+            .bind(clean(&acceptance.event.id))
+            .bind(acceptance.event.topic.as_str().to_owned())
+            .bind(acceptance.event.traceparent.as_str().to_owned())
+            .bind(i64::from(u8::from(acceptance.event.priority)))
+            .bind(*at);
+        let accept = one_payload(accept, event).bind(session.life()).bind(acceptance.owner.0);
+        Ok((session.changing(accept).await? == 1).then_some(Accepted::New(*claim)))
     }
 }
 

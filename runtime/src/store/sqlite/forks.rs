@@ -32,10 +32,10 @@ const STEP: &str = "\
     from json_each(?1)";
 
 const ENTRIES: &str = "\
-    insert into journal (step_id, seq, version, kind, body, codec, size, checksum, packed) \
-    select unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
-           value ->> 7, unhex(value ->> 8) \
-    from json_each(?1)";
+    insert into journal_entries (task, run_no, step_no, seq, step_id, version, kind, body, codec, size, checksum, packed) \
+    select t.seq, s.run_no, s.step_no, a.value ->> 1, s.id, a.value ->> 2, a.value ->> 3, a.value ->> 4, a.value ->> 5, \
+           a.value ->> 6, a.value ->> 7, unhex(a.value ->> 8) \
+    from json_each(?1) a cross join steps s on s.id = unhex(a.value ->> 0) cross join tasks t on t.id = s.task_id";
 
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] = &[TASK, STEP, ENTRIES];

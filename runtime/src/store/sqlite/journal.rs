@@ -19,14 +19,24 @@ use crate::sqlite::writer::Write;
 use crate::store::payload::{Options, Payload};
 use crate::store::{Append, Error, Journal};
 
-const APPEND: &str = "\
-    insert into journal (step_id, seq, version, kind, body, codec, size, checksum, packed) \
-    select s.id, a.value ->> 2, a.value ->> 3, a.value ->> 4, a.value ->> 5, a.value ->> 6, a.value ->> 7, \
-           a.value ->> 8, unhex(a.value ->> 9) \
-    from json_each(?1) a cross join steps s on s.id = unhex(a.value ->> 0) \
-    where s.epoch = a.value ->> 1 and s.status = 'running' \
-    on conflict (step_id, seq) do nothing \
-    returning step_id";
+macro_rules! append {
+    ($returning:literal) => {
+        concat!(
+            "insert into journal_entries (task, run_no, step_no, seq, step_id, version, kind, body, codec, size, checksum, \
+                                          packed) \
+             select t.seq, s.run_no, s.step_no, a.value ->> 2, s.id, a.value ->> 3, a.value ->> 4, a.value ->> 5, \
+                    a.value ->> 6, a.value ->> 7, a.value ->> 8, unhex(a.value ->> 9) \
+             from json_each(?1) a cross join steps s on s.id = unhex(a.value ->> 0) cross join tasks t on t.id = s.task_id \
+             where s.epoch = a.value ->> 1 and s.status = 'running' \
+             on conflict (task, run_no, step_no, seq) do nothing",
+            $returning
+        )
+    };
+}
+
+const APPEND: &str = append!(" returning step_id");
+/// Its count says enough: a row that is returned is one more thing that SQLite's thread hands over.
+const APPEND_ALONE: &str = append!("");
 
 const CHANGE: &str = "\
     update steps set attempts = coalesce(c.attempts, steps.attempts), status = coalesce(c.status, steps.status) \
@@ -35,11 +45,11 @@ const CHANGE: &str = "\
 
 const BEFORE: &str = "\
     select seq, version, null as outcome, body, codec, size, checksum, packed \
-    from journal where step_id = ?1 and seq < ?2 order by seq";
+    from entries where step_id = ?1 and seq < ?2 order by seq";
 
 const ENTRIES: &str = "\
     select 0 as ended, seq, version, null as outcome, body, codec, size, checksum, packed \
-    from journal where step_id = ?1 \
+    from entries where step_id = ?1 \
     union all \
     select 1, seq, version, outcome, body, codec, size, checksum, packed \
     from execution_results where step_id = ?1 \
@@ -127,5 +137,10 @@ impl Write for Add {
             }
         }
         Ok(answers)
+    }
+
+    async fn execute_alone(&self, connection: &mut SqliteConnection) -> Result<Option<Self::Reply>, sqlite::Error> {
+        let added = sqlx::query(APPEND_ALONE).bind(array([self.row.as_str()])).execute(connection).await?;
+        Ok((added.rows_affected() == 1).then_some(Ok(())))
     }
 }

@@ -43,14 +43,14 @@ const NTH: &str = of_agents!(
 );
 
 const ENTRIES: &str = concat!(
-    "delete from journal where step_id in (",
+    "delete from journal_entries where place in (select place from entries where step_id in (",
     of_agents!(
         "select r.step_id from c cross join execution_results r on r.agent_id = c.agent_id \
              and r.execution_timestamp >= ?1 and r.execution_timestamp < ?2 \
          cross join steps s on s.id = r.step_id \
          where s.status in ('succeeded', 'failed', 'cancelled') and r.step_id not in (select step_id from outbox)"
     ),
-    ") returning step_id"
+    ")) returning step_id"
 );
 
 const UNTIL: &str = "\
@@ -74,7 +74,9 @@ const RESULTS: &str = concat!(
 
 /// Everything else of the tasks whose results are gone, by pairs of step and task.
 const REST: [&str; 4] = [
-    "delete from journal where step_id in (select unhex(value ->> 0) from json_each(?1))",
+    // By task: whatever became of its steps, a number that is given again must not find entries of its predecessor.
+    "delete from journal_entries where task in \
+     (select t.seq from json_each(?1) c cross join tasks t on t.id = unhex(c.value ->> 1))",
     "delete from steps where id in (select unhex(value ->> 0) from json_each(?1))",
     "delete from replies where task_id in (select unhex(value ->> 1) from json_each(?1))",
     "delete from tasks where id in (select unhex(value ->> 1) from json_each(?1))",

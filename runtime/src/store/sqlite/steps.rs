@@ -16,7 +16,7 @@ use crate::domain::ids::{StepId, TaskId};
 use crate::domain::journal::FORMAT_VERSION;
 use crate::domain::step::{Epoch, Incarnation};
 use crate::sqlite;
-use crate::sqlite::writer::Write;
+use crate::sqlite::writer::{Write, alone};
 use crate::store::payload::{Options, Payload};
 use crate::store::{Claim, Completion, Error, Orphan, Steps};
 
@@ -60,33 +60,61 @@ const CLAIM: &str = "\
     update steps set epoch = steps.epoch + 1, owner = c.owner, claimed_seq = c.grown, \
                      claims = case when c.grown > claimed_seq then 1 else claims + 1 end \
     from (select unhex(value ->> 0) as id, value ->> 1 as seen, value ->> 2 as owner, \
-                 (select coalesce(max(seq) + 1, 0) from journal where step_id = unhex(value ->> 0)) as grown \
+                 (select coalesce(max(seq) + 1, 0) from entries where step_id = unhex(value ->> 0)) as grown \
           from json_each(?1)) c \
     where steps.id = c.id and steps.epoch = c.seen and steps.status = 'running' \
     returning id, task_id, epoch";
 
 /// The last entry has a place of its own after all others; else an append of a lost actor has come in between.
-const COMPLETE_STEPS: &str = "\
-    update steps set status = c.status \
-    from (select unhex(value ->> 0) as id, value ->> 1 as epoch, value ->> 2 as status, value ->> 3 as seq \
-          from json_each(?1)) c \
-    where steps.id = c.id and steps.epoch = c.epoch and steps.status = 'running' \
-      and not exists (select 1 from journal where step_id = c.id and seq >= c.seq) \
-    returning id";
+macro_rules! complete_steps {
+    ($returning:literal) => {
+        concat!(
+            "update steps set status = c.status \
+             from (select unhex(value ->> 0) as id, value ->> 1 as epoch, value ->> 2 as status, value ->> 3 as seq \
+                   from json_each(?1)) c \
+             where steps.id = c.id and steps.epoch = c.epoch and steps.status = 'running' \
+               and not exists (select 1 from entries where step_id = c.id and seq >= c.seq)",
+            $returning
+        )
+    };
+}
 
-const COMPLETE_RESULTS: &str = "\
-    insert into execution_results (step_id, task_id, agent_id, execution_timestamp, status, input_tokens, \
-                                   output_tokens, cost_microusd, outcome, seq, kind, version, body, codec, size, checksum, \
-                                   packed) \
-    select unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
-           value ->> 7, value ->> 8, value ->> 9, value ->> 10, ?2, value ->> 11, value ->> 12, value ->> 13, \
-           value ->> 14, unhex(value ->> 15) \
-    from json_each(?1)";
+macro_rules! complete_results {
+    ($rows:literal, $which:literal) => {
+        concat!(
+            "insert into execution_results (step_id, task_id, agent_id, execution_timestamp, status, input_tokens, \
+                                            output_tokens, cost_microusd, outcome, seq, kind, version, body, codec, size, \
+                                            checksum, packed) \
+             select unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
+                    value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, ?2, value ->> 11, value ->> 12, \
+                    value ->> 13, value ->> 14, unhex(value ->> 15) \
+             from json_each(",
+            $rows,
+            ")",
+            $which
+        )
+    };
+}
 
-const COMPLETE_OUTBOX: &str = "\
-    insert into outbox (task_id, step_id, owner) \
-    select s.task_id, s.id, s.owner from json_each(?1) c cross join steps s on s.id = unhex(c.value ->> 0) \
-    order by c.key";
+macro_rules! complete_outbox {
+    ($which:literal) => {
+        concat!(
+            "insert into outbox (task_id, step_id, owner) \
+             select s.task_id, s.id, s.owner from json_each(?1) c cross join steps s on s.id = unhex(c.value ->> 0)",
+            $which,
+            " order by c.key"
+        )
+    };
+}
+
+const COMPLETE_STEPS: &str = complete_steps!(" returning id");
+const COMPLETE_RESULTS: &str = complete_results!("?1", "");
+const COMPLETE_OUTBOX: &str = complete_outbox!("");
+const COMPLETE_ALONE: &str = alone!(
+    complete_steps!(""),
+    complete_results!("?3", " where changes() > 0"),
+    complete_outbox!(" where changes() > 0")
+);
 
 /// Of these claims, the ones that hold.
 const HOLDING: &str = "\
@@ -233,6 +261,10 @@ impl Complete {
 impl Write for Complete {
     type Reply = Result<(), Error>;
 
+    fn rows_alone(&self) -> Option<u64> {
+        Some(3)
+    }
+
     async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<Self::Reply>, sqlite::Error> {
         let mut answers: Vec<Self::Reply> = vec![Ok(()); batch.len()];
         for round in rounds(batch, |complete| complete.step) {
@@ -254,6 +286,15 @@ impl Write for Complete {
             }
         }
         Ok(answers)
+    }
+
+    async fn execute_alone(&self, connection: &mut SqliteConnection) -> Result<Option<Self::Reply>, sqlite::Error> {
+        let complete = sqlx::query_scalar(COMPLETE_ALONE)
+            .bind(array([self.narrow.as_str()]))
+            .bind(i64::from(FORMAT_VERSION))
+            .bind(array([self.wide.as_str()]));
+        let told: i64 = complete.fetch_one(connection).await?;
+        Ok((told == 1).then_some(Ok(())))
     }
 }
 

@@ -23,27 +23,44 @@ use crate::domain::journal::Act;
 use crate::domain::step::{Epoch, Incarnation, StepStatus};
 use crate::domain::task::TaskStatus;
 use crate::sqlite;
-use crate::sqlite::writer::Write;
+use crate::sqlite::writer::{Write, alone};
 use crate::store::payload::{Options, Payload};
 use crate::store::{Acceptance, Accepted, Claim, Error, Fork, Journal as _, Step, Task, TaskFilter, Tasks};
 
 /// Tasks that a list answers when its caller names no number.
 const LIST_DEFAULT: usize = 100;
 
-const ACCEPT_TASKS: &str = "\
-    insert into tasks (id, agent_id, execution_mode, spec_digest, step_id, event_id, topic, traceparent, priority, \
-                       created_at, event, codec, size, checksum, packed) \
-    select unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, value ->> 6, \
-           value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, \
-           unhex(value ->> 14) \
-    from json_each(?1) where true \
-    on conflict (id) do nothing \
-    returning id";
+macro_rules! accept_tasks {
+    ($returning:literal) => {
+        concat!(
+            "insert into tasks (id, agent_id, execution_mode, spec_digest, step_id, event_id, topic, traceparent, priority, \
+                                created_at, event, codec, size, checksum, packed) \
+             select unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, \
+                    value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, \
+                    value ->> 13, unhex(value ->> 14) \
+             from json_each(?1) where true \
+             on conflict (id) do nothing",
+            $returning
+        )
+    };
+}
 
-const ACCEPT_STEPS: &str = "\
-    insert into steps (id, task_id, run_no, step_no, status, owner, epoch, attempts, claims, claimed_seq) \
-    select unhex(value ->> 0), unhex(value ->> 1), 0, 0, 'running', value ->> 2, 1, 1, 1, 0 \
-    from json_each(?1)";
+macro_rules! accept_steps {
+    ($rows:literal, $which:literal) => {
+        concat!(
+            "insert into steps (id, task_id, run_no, step_no, status, owner, epoch, attempts, claims, claimed_seq) \
+             select unhex(value ->> 0), unhex(value ->> 1), 0, 0, 'running', value ->> 2, 1, 1, 1, 0 \
+             from json_each(",
+            $rows,
+            ")",
+            $which
+        )
+    };
+}
+
+const ACCEPT_TASKS: &str = accept_tasks!(" returning id");
+const ACCEPT_STEPS: &str = accept_steps!("?1", "");
+const ACCEPT_ALONE: &str = alone!(accept_tasks!(""), accept_steps!("?2", " where changes() > 0"));
 
 const EVENT: &str = concat!("select ", event_columns!(), " from tasks t where t.id = ?1");
 
@@ -215,6 +232,10 @@ impl Accept {
 impl Write for Accept {
     type Reply = Accepted;
 
+    fn rows_alone(&self) -> Option<u64> {
+        Some(2)
+    }
+
     async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<Accepted>, sqlite::Error> {
         let mut answers: Vec<Accepted> = batch.iter().map(|accept| Accepted::Duplicate(accept.claim.task)).collect();
         // Within a batch the first of several with one id is the one; the unique id decides about all before it.
@@ -235,6 +256,14 @@ impl Write for Accept {
             answers[place] = Accepted::New(batch[place].claim);
         }
         Ok(answers)
+    }
+
+    async fn execute_alone(&self, connection: &mut SqliteConnection) -> Result<Option<Accepted>, sqlite::Error> {
+        let accept = sqlx::query_scalar(ACCEPT_ALONE)
+            .bind(array([self.task_row.as_str()]))
+            .bind(array([self.step_row.as_str()]));
+        let steps: i64 = accept.fetch_one(connection).await?;
+        Ok((steps == 1).then_some(Accepted::New(self.claim)))
     }
 }
 

@@ -1,0 +1,2 @@
+-- Nothing: a table here is in the order of arrival already, whatever its key. The number is kept so that both folders count
+-- alike.
