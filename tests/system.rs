@@ -40,6 +40,8 @@ mod failover;
 mod forks;
 #[path = "system/history.rs"]
 mod history;
+#[path = "system/outages.rs"]
+mod outages;
 #[path = "system/runs.rs"]
 mod runs;
 #[path = "system/start.rs"]

@@ -76,6 +76,8 @@ pub struct Options {
     pub confirm_timeout: Duration,
     /// Longest wait between two tries of a bus that takes nothing.
     pub retry_max: Duration,
+    /// How long the bus must have answered before it is believed that no queue wants an event.
+    pub settle: Duration,
     /// Largest event, in bytes of JSON; the bus's limit.
     pub event_bytes_max: usize,
 }
@@ -93,6 +95,7 @@ impl Default for Options {
             handover_events: 16,
             confirm_timeout: Duration::from_secs(5),
             retry_max: Duration::from_secs(1),
+            settle: Duration::from_secs(5),
             event_bytes_max: 1024 * 1024,
         }
     }
@@ -275,7 +278,7 @@ impl Spool {
     /// Begins to drain. Called once, when the queues are declared: before that everything would be unroutable.
     pub fn begin(&self) {
         let (shared, bus, stop) = (Arc::clone(&self.shared), Arc::clone(&self.bus), self.tasks.stop.clone());
-        let drain = tokio::spawn(Drain { shared, bus, stop, proven: false }.run());
+        let drain = tokio::spawn(Drain::new(shared, bus, stop).run());
         *self.tasks.drain.lock().unwrap_or_else(PoisonError::into_inner) = Some(drain);
     }
 

@@ -191,6 +191,7 @@ pub(super) fn spool(config: &NodeConfig) -> spool::Options {
         handover_events: of.handover_events,
         confirm_timeout: of.confirm_timeout,
         retry_max: of.retry_max,
+        settle: of.settle,
         event_bytes_max: config.bus.event_bytes_max,
     }
 }

@@ -14,8 +14,8 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -44,7 +44,9 @@ pub(super) struct Drain {
     pub(super) bus: Arc<dyn Bus>,
     pub(super) stop: CancellationToken,
     /// The bus has taken the last event that it was offered.
-    pub(super) proven: bool,
+    proven: bool,
+    /// Since when it answers.
+    answers_since: Mutex<Option<Instant>>,
 }
 
 /// An event on its way out.
@@ -62,6 +64,14 @@ enum Fate {
     Buried,
 }
 
+/// Why an event is still here.
+enum Trouble {
+    /// The bus does not take it.
+    Away(String),
+    /// It answers that no queue wants it, and has not answered for long enough to be believed.
+    Early(String),
+}
+
 /// A segment, read.
 struct Batch {
     number: u64,
@@ -72,10 +82,15 @@ struct Batch {
 }
 
 impl Drain {
+    pub(super) fn new(shared: Arc<Shared>, bus: Arc<dyn Bus>, stop: CancellationToken) -> Self {
+        Self { shared, bus, stop, proven: false, answers_since: Mutex::new(None) }
+    }
+
     /// Drains until it is told to stop.
     pub(super) async fn run(mut self) {
         let mut standing = self.shared.gate.watch();
         let mut before = u64::MAX;
+        let mut drained = self.shared.counts.drained.load(Ordering::Relaxed);
         loop {
             let due = standing.wait_for(|now| now.events > 0);
             let due = tokio::select! {
@@ -107,6 +122,10 @@ impl Drain {
             if self.shared.gate.standing().events == 0 {
                 self.shared.since_ms.store(0, Ordering::Relaxed);
                 (before, self.proven) = (u64::MAX, false);
+                let took_ms = self.answers().take().map(|since| since.elapsed().as_millis() as u64);
+                let now = self.shared.counts.drained.load(Ordering::Relaxed);
+                tracing::info!(component = "spool", events = now - drained, took_ms, "the spool is drained");
+                drained = now;
             }
         }
         self.shared.gate.resume();
@@ -208,9 +227,17 @@ impl Drain {
             }
             match in_flight.next().await {
                 None => break None,
-                Some(Err(why)) => break Some(why),
+                Some(Err(Trouble::Early(why))) => {
+                    self.answers().get_or_insert_with(Instant::now);
+                    break Some(why);
+                }
+                Some(Err(Trouble::Away(why))) => {
+                    *self.answers() = None;
+                    break Some(why);
+                }
                 Some(Ok(fate)) => {
                     self.count(&fate, &batch.events[done].event);
+                    self.answers().get_or_insert_with(Instant::now);
                     self.shared.gate.takes();
                     proven = true;
                     let bytes = batch.events[done].bytes;
@@ -238,19 +265,32 @@ impl Drain {
     }
 
     /// One event, confirmed, or why not.
-    async fn one(&self, event: Arc<Event>, stray: Stray) -> Result<Fate, String> {
+    async fn one(&self, event: Arc<Event>, stray: Stray) -> Result<Fate, Trouble> {
         let limit = self.shared.options.confirm_timeout;
-        let silent = |_| format!("no confirmation within {limit:?}");
+        let away = |error: bus::Error| Trouble::Away(error.to_string());
+        let silent = |_| Trouble::Away(format!("no confirmation within {limit:?}"));
         match timeout(limit, self.bus.publish(Arc::clone(&event), Routing::Mandatory)).await.map_err(silent)? {
             Ok(_) => Ok(Fate::Published),
+            // A bus that has just come back may not have heard of all queues yet.
+            Err(error @ (bus::Error::Unroutable(_) | bus::Error::NoQueue(_))) if !self.is_settled() => {
+                Err(Trouble::Early(format!("{error}, yet")))
+            }
             Err(bus::Error::Unroutable(_) | bus::Error::NoQueue(_)) if stray == Stray::Drop => Ok(Fate::Dropped),
             Err(error @ (bus::Error::Unroutable(_) | bus::Error::NoQueue(_) | bus::Error::TooLarge { .. })) => {
                 let buried = self.bus.bury(letter(&event, &error));
-                timeout(limit, buried).await.map_err(silent)?.map_err(|error| error.to_string())?;
+                timeout(limit, buried).await.map_err(silent)?.map_err(away)?;
                 Ok(Fate::Buried)
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(away(error)),
         }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.answers().is_some_and(|since| since.elapsed() >= self.shared.options.settle)
+    }
+
+    fn answers(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.answers_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self, fate: &Fate, event: &Event) {

@@ -32,6 +32,7 @@ fn options() -> Options {
         confirm_timeout: Duration::from_millis(300),
         retry_max: Duration::from_millis(100),
         window: 8,
+        settle: Duration::from_millis(50),
         ..Options::default()
     }
 }

@@ -150,6 +150,23 @@ async fn what_nobody_wants_when_its_turn_comes_is_let_go_or_buried() {
     assert_eq!(counts, [1, 1, 1]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_comes_a_little_later_than_the_bus_is_waited_for() {
+    let house = House::open(Options { settle: PATIENCE, ..options() }).await;
+    house.bus.is(Mood::Away);
+    assert_eq!(house.spool.publish(event("late.comer", 1), Stray::Drop).await.unwrap(), Taken::Spooled);
+    house.bus.is(Mood::Well);
+    house
+        .until("a queue that is missing", |report| report.bus_error.as_deref().is_some_and(|e| e.ends_with("yet")))
+        .await;
+    let bindings = vec!["late.#".parse().unwrap()];
+    let queue = bus::QueueSpec { name: "late".to_owned(), bindings, single_active_consumer: false };
+    house.bus.declare(queue).await.unwrap();
+    house.empty().await;
+    let delivery = house.bus.consume("late", 1).await.unwrap().next(1).await.remove(0);
+    assert_eq!(delivery.event.id, "event-1");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_steady_load_finds_its_way_back_to_the_bus() {
     let house = House::open(Options { window: 64, ..Options::default() }).await;

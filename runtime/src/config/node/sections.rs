@@ -273,6 +273,8 @@ section! {
         confirm_timeout: Duration = Duration::from_secs(5), TIME;
         /// Longest wait between two tries of a bus that takes nothing.
         retry_max: Duration = SECOND, TIME;
+        /// How long a bus that is back must have answered before it is believed that no queue wants an event.
+        settle: Duration = Duration::from_secs(5), TIME;
     }
 }
 
