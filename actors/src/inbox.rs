@@ -6,7 +6,6 @@
 //! makes a second acceptance a duplicate), and a step that was accepted but not handed on is found by the recovery.
 //! Without the node's lease it takes nothing: what waits goes back to the queue.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +14,10 @@ use futures::future::join_all;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use ractor_cluster_derive::RactorMessage;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
 use troupe_runtime::bus::{Consumer, Delivery};
 use troupe_runtime::domain::agent::ExecutionMode;
-use troupe_runtime::domain::event::{Event, Priority};
+use troupe_runtime::domain::event::Event;
 use troupe_runtime::domain::step::Incarnation;
 use troupe_runtime::domain::task::TaskStatus;
 use troupe_runtime::domain::topic::inbox_queue;
@@ -51,11 +51,15 @@ pub struct InboxParts {
 /// A place for a step of the agent, and one on the node.
 type Slots = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
-/// Deliveries in hand that nobody has accepted yet: the most urgent goes first, whatever the bus could order.
+/// Deliveries in hand that nobody has accepted yet: the most urgent goes first, whatever the bus could order, unless a lesser
+/// one has waited here for so much longer ([`Options::aging`](crate::stage::Options::aging)).
 struct Waiting {
     consumer: Consumer,
-    deliveries: BTreeMap<(Reverse<Priority>, u64), Delivery>,
+    /// By when each would have come had it the highest priority, and by coming.
+    deliveries: BTreeMap<(Duration, u64), Delivery>,
     taken: u64,
+    aging: Duration,
+    begun: Instant,
 }
 
 /// An inbox.
@@ -94,7 +98,8 @@ impl Inbox {
             self.former_work_ends().await;
         }
         let queue = inbox_queue(&served.spec.name);
-        let mut waiting = Waiting::new(stage.ports.bus.consume(&queue, stage.options.prefetch).await?);
+        let mut waiting =
+            Waiting::new(stage.ports.bus.consume(&queue, stage.options.prefetch).await?, stage.options.aging);
         loop {
             // First somebody who needs a place, then the place: an idle agent takes none from the busy ones.
             if !waiting.come().await {
@@ -220,8 +225,8 @@ impl Inbox {
 }
 
 impl Waiting {
-    const fn new(consumer: Consumer) -> Self {
-        Self { consumer, deliveries: BTreeMap::new(), taken: 0 }
+    fn new(consumer: Consumer, aging: Duration) -> Self {
+        Self { consumer, deliveries: BTreeMap::new(), taken: 0, aging, begun: Instant::now() }
     }
 
     /// Waits until there is a delivery and takes in all that are there; `false` when the queue is gone.
@@ -242,14 +247,16 @@ impl Waiting {
         }
     }
 
-    /// Up to `max` deliveries, by priority and then by coming, those among them that came during the wait for a place.
+    /// Up to `max` deliveries in their order, those among them that came during the wait for a place.
     fn best(&mut self, max: usize) -> Vec<Delivery> {
         self.gather();
         (0..max).map_while(|_| self.deliveries.pop_first()).map(|(_, delivery)| delivery).collect()
     }
 
     fn put(&mut self, delivery: Delivery) {
-        self.deliveries.insert((Reverse(delivery.event.priority), self.taken), delivery);
+        let behind = u32::from(9 - u8::from(delivery.event.priority));
+        let key = self.begun.elapsed().saturating_add(self.aging.saturating_mul(behind));
+        self.deliveries.insert((key, self.taken), delivery);
         self.taken += 1;
     }
 }
@@ -270,5 +277,68 @@ impl Actor for Inbox {
             // Stays alive without intake until the pool stops it: an inbox that ended would be started again.
             () = self.parts.stage.drain.cancelled() => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use serde_json::json;
+    use tokio::sync::mpsc;
+    use troupe_runtime::bus;
+    use troupe_runtime::domain::event::Priority;
+
+    use super::*;
+
+    /// Of a delivery that nobody settles.
+    #[derive(Debug)]
+    struct Unsettled;
+
+    #[async_trait]
+    impl bus::Settle for Unsettled {
+        fn ack(self: Box<Self>) {}
+
+        async fn retry(self: Box<Self>, _cause: &str) -> Result<(), bus::Error> {
+            Ok(())
+        }
+
+        async fn reject(self: Box<Self>, _cause: &str) -> Result<(), bus::Error> {
+            Ok(())
+        }
+    }
+
+    fn delivery(priority: u8) -> Delivery {
+        let mut event = Event::new("agent.task.a".parse().unwrap(), "/test", json!(priority));
+        event.priority = Priority::try_from(priority).unwrap();
+        Delivery { event: Arc::new(event), retrycount: 0, redelivered: false, settle: Box::new(Unsettled) }
+    }
+
+    fn priorities(deliveries: &[Delivery]) -> Vec<u8> {
+        deliveries.iter().map(|delivery| delivery.event.priority.into()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_urgent_go_first_until_the_others_have_waited_for_long_enough() {
+        let (sender, deliveries) = mpsc::channel(64);
+        let mut waiting = Waiting::new(Consumer { deliveries, guard: Box::new(()) }, Duration::from_secs(10));
+        for priority in [0, 5, 9, 4, 5] {
+            sender.send(delivery(priority)).await.unwrap();
+        }
+        assert!(waiting.come().await);
+        assert_eq!(priorities(&waiting.best(3)), [9, 5, 5]);
+        // 4 and 0 wait; one priority is worth ten seconds.
+        tokio::time::advance(Duration::from_secs(9)).await;
+        sender.send(delivery(5)).await.unwrap();
+        assert_eq!(priorities(&waiting.best(1)), [5]);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        sender.send(delivery(5)).await.unwrap();
+        assert_eq!(priorities(&waiting.best(1)), [4]);
+        // However many urgent ones come in, the least of them has its turn.
+        for _ in 0..79 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            sender.send(delivery(9)).await.unwrap();
+            assert_ne!(priorities(&waiting.best(1)), [0]);
+        }
+        assert_eq!(priorities(&waiting.best(2)), [0, 9]);
     }
 }

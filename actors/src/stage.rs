@@ -26,6 +26,8 @@ pub struct Options {
     pub accept_max: usize,
     /// Deliveries that wait in memory beside those accepted.
     pub prefetch: usize,
+    /// What a priority is worth: a delivery goes before a more urgent one once it has waited for so much longer.
+    pub aging: Duration,
     /// Claims of a step without any progress, after which it fails as `crash_loop`.
     pub claims_max: u32,
     /// How long a step tries to record what it has in hand while the store does not answer.
@@ -55,6 +57,7 @@ impl Default for Options {
             steps_per_instance_max: 256,
             accept_max: 256,
             prefetch: 256,
+            aging: Duration::from_mins(1),
             claims_max: 20,
             record_for: Duration::from_secs(600),
             store_wait_max: Duration::from_secs(1),

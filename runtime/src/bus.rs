@@ -3,7 +3,8 @@
 //! An adapter MUST confirm a publish only after the event is durable in every queue that it was routed to; MUST keep a
 //! delivery until it is acknowledged, retried or buried, and hand it out again when its consumer dies; MUST hand out by
 //! priority (9 first) and, within one priority, by age: in the order in which one publisher began to publish, whether
-//! or not it waited in between. It MAY deliver twice: whoever accepts is unique by event id.
+//! or not it waited in between; an event that has waited for [`Options::aging`] longer goes before one that is one priority
+//! more urgent. It MAY deliver twice: whoever accepts is unique by event id.
 //!
 //! ```text
 //! publish ─► bindings ─► queue ─► delivery ─┬─ ack      gone
@@ -229,6 +230,8 @@ pub struct Options {
     pub cache_bytes_max: usize,
     /// Events of one queue whose places are kept in memory; the others are read from disk when their turn comes.
     pub index_events_max: usize,
+    /// What a priority is worth: an event goes before a more urgent one once it has waited for so much longer.
+    pub aging: Duration,
 }
 
 impl Default for Options {
@@ -239,6 +242,7 @@ impl Default for Options {
             queue_events_max: 10_000_000,
             cache_bytes_max: 32 * 1024 * 1024,
             index_events_max: 20_000,
+            aging: Duration::from_mins(1),
         }
     }
 }

@@ -63,6 +63,7 @@ fn queues(config: &NodeConfig) -> bus::Options {
         queue_events_max: of.queue_events_max,
         cache_bytes_max: of.cache_bytes_max,
         index_events_max: of.index_events_max,
+        aging: of.aging,
     }
 }
 
@@ -154,6 +155,7 @@ pub(super) fn actors(config: &NodeConfig) -> stage::Options {
         steps_per_instance_max: of.per_instance_max,
         accept_max: of.accept_max,
         prefetch: of.prefetch,
+        aging: config.bus.aging,
         claims_max: of.claims_max,
         record_for: of.record_for,
         store_wait_max: of.store_wait_max,

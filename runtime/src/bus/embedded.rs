@@ -39,7 +39,7 @@ use self::letters::{Bury, Purge, Replay};
 use self::queue::{Cell, Queue};
 use self::statements::{Declare, Put};
 use self::window::{Cache, Window};
-use super::place::Place;
+use super::place::{Aging, Place, now_us, rank};
 use super::routes::Routes;
 use super::{Bus, Consumer, DeadLetter, Error, Health, Options, PREFETCH_MAX, QueueSpec, Routing, detached};
 use crate::domain::event::Event;
@@ -60,6 +60,7 @@ pub struct EmbeddedBus {
 struct Inner {
     database: Database,
     options: Options,
+    aging: Aging,
     known: Mutex<Known>,
     /// One declaration after the other, so that memory and disk see them in one order.
     declaring: tokio::sync::Mutex<()>,
@@ -112,6 +113,7 @@ impl EmbeddedBus {
         }
         let inner = Arc::new(Inner {
             database,
+            aging: Aging::new(options.aging),
             options,
             known: Mutex::new(known),
             declaring: tokio::sync::Mutex::default(),
@@ -302,13 +304,20 @@ impl Inner {
         Ok(())
     }
 
+    /// The number of an event: when it came, in microseconds, and higher than every number before.
+    fn number(&self) -> i64 {
+        let now = now_us();
+        let after = |last: i64| now.max(last + 1);
+        let last = self.last_seq.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(after(last)));
+        after(last.unwrap_or_else(|last| last))
+    }
+
     /// Takes a place in each queue, or in none.
     fn reserve(self: &Arc<Self>, cells: &[Arc<Cell>], event: &Event) -> Result<Reserved, Error> {
         let limit = self.options.queue_events_max;
         let mut reserved = Reserved { inner: self.clone(), places: Vec::with_capacity(cells.len()) };
         for cell in cells {
-            let seq = self.last_seq.fetch_add(1, Ordering::Relaxed) + 1;
-            let place = Place::new(event.priority, seq);
+            let place = self.aging.numbered(rank(event.priority), self.number());
             if !cell.lock().reserve(place, limit) {
                 return Err(Error::QueueFull { queue: cell.name().to_owned(), limit });
             }

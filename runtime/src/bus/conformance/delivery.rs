@@ -2,6 +2,8 @@
 //!
 //! Listed by [`super::cases`]; each answers what it saw wrong.
 
+use std::time::{Duration, Instant};
+
 use futures::future::join_all;
 
 use super::{
@@ -14,6 +16,7 @@ super::list![
     an_acknowledgement_is_final,
     higher_priorities_go_first_and_older_events_before_younger_ones,
     an_urgent_event_overtakes_what_was_not_handed_out,
+    an_event_that_has_waited_goes_before_a_more_urgent_one,
     events_published_without_waiting_in_between_keep_their_order,
     prefetch_bounds_what_is_unsettled,
     a_dropped_delivery_returns_to_its_place,
@@ -82,6 +85,29 @@ async fn an_urgent_event_overtakes_what_was_not_handed_out(mut harness: BoxHarne
         delivery.settle.ack();
     }
     same("order", &drain(&mut consumer, 4).await?, &vec![100, 2, 3, 4])
+}
+
+async fn an_event_that_has_waited_goes_before_a_more_urgent_one(mut harness: BoxHarness) -> Verdict {
+    let aging = Duration::from_millis(5);
+    let bus = harness.open(Options { aging, index_events_max: 4, ..Options::default() }).await?;
+    declare_q(&*bus).await?;
+    for n in 0..6 {
+        publish_at(&*bus, (n % 2) as u8, n).await?;
+    }
+    let waited = Instant::now();
+    // Until they have waited for more than nine priorities are worth.
+    while waited.elapsed() < aging * 12 {
+        until_depth(&*bus, "q", 6).await?;
+    }
+    for n in [10, 11] {
+        publish_at(&*bus, 9, n).await?;
+    }
+    let mut consumer = consume(&*bus, 1).await?;
+    let order = drain(&mut consumer, 8).await?;
+    same("the last", &order[6..].to_vec(), &vec![10, 11])?;
+    // Those of one priority stay in their order, however close the priorities have come.
+    let of = |odd| order.iter().copied().filter(|n| *n < 10 && n % 2 == odd).collect::<Vec<_>>();
+    same("the lesser ones", &(of(0), of(1)), &(vec![0, 2, 4], vec![1, 3, 5]))
 }
 
 async fn events_published_without_waiting_in_between_keep_their_order(mut harness: BoxHarness) -> Verdict {

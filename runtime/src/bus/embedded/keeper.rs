@@ -106,7 +106,7 @@ async fn round(inner: &Arc<Inner>) -> Result<(), sqlite::Error> {
 async fn promote(inner: &Arc<Inner>) -> Result<(), sqlite::Error> {
     let now = now_ms();
     let Some(due) = inner.errands.list(|list| list.due.take_if(|due| *due <= now)) else { return Ok(()) };
-    match inner.database.writer().submit(Promote { now, max: PROMOTED_AT_ONCE }).await {
+    match inner.database.writer().submit(Promote { aging: inner.aging, now, max: PROMOTED_AT_ONCE }).await {
         Ok((events, next)) => {
             for event in events {
                 let cell = inner.numbered(event.queue);
@@ -132,9 +132,9 @@ async fn tend(inner: &Arc<Inner>, cell: &Arc<Cell>) -> Result<(), sqlite::Error>
     match need {
         Need::Nothing => Ok(()),
         Need::Places { from, limit, taken } => {
-            match statements::places(&inner.database, cell.id(), from, limit).await {
-                Ok(read) => {
-                    inner.at(cell, |queue| queue.load(&read, read.len() < limit, taken));
+            match statements::places(&inner.database, cell.id(), inner.aging, from, limit).await {
+                Ok((read, complete)) => {
+                    inner.at(cell, |queue| queue.load(&read, complete, taken));
                     Ok(())
                 }
                 Err(error) => {

@@ -263,7 +263,7 @@ impl Queue {
     /// Whether an older event than the first, of the same priority, is about to arrive.
     fn is_overtaking(&self) -> bool {
         let Some(first) = self.window.first() else { return false };
-        self.on_the_way.range(Place { seq: i64::MIN, ..first }..first).next().is_some()
+        self.on_the_way.range(..first).any(|place| place.rank == first.rank)
     }
 
     /// Whether the keeper must be called; `true` once until it has come.

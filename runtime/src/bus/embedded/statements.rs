@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use sqlx::{Row as _, SqliteConnection};
 
-use crate::bus::place::Place;
+use crate::bus::place::{Aging, Place, RANKS};
 use crate::domain::event::Event;
 use crate::domain::topic::TopicPattern;
 use crate::sqlite::writer::Write;
@@ -174,6 +174,7 @@ impl Write for Delay {
 
 /// Makes events whose wait is over ready again.
 pub(super) struct Promote {
+    pub(super) aging: Aging,
     pub(super) now: i64,
     pub(super) max: u32,
 }
@@ -204,7 +205,7 @@ impl Write for Promote {
             .await?;
             let mut events = Vec::with_capacity(rows.len());
             for row in rows {
-                let place = Place { rank: row.try_get(2)?, seq: row.try_get(0)? };
+                let place = promote.aging.numbered(row.try_get(2)?, row.try_get(0)?);
                 events.push(Promoted { queue: row.try_get(1)?, place, retrycount: row.try_get(3)? });
             }
             let next = sqlx::query_scalar("select min(due_at) from bus_retries where due_at > 0")
@@ -260,29 +261,37 @@ pub(super) async fn stored(database: &Database) -> Result<Stored, sqlite::Error>
     Ok(Stored { queues, last_seq, next_due })
 }
 
-/// Ready events of a queue from a place on, in order, with their retry counts.
+/// Ready events of a queue from a place on, in order, with their retry counts; and whether these are all. Each rank is read by
+/// the index, which knows nothing of aging.
 pub(super) async fn places(
     database: &Database,
     queue: i64,
+    aging: Aging,
     from: Place,
     limit: usize,
-) -> Result<Vec<(Place, u32)>, sqlite::Error> {
-    let rows = sqlx::query(
-        "select m.rank, m.seq, coalesce(r.retrycount, 0)
-         from bus_messages m left join bus_retries r on r.seq = m.seq
-         where m.queue = ?1 and (m.rank, m.seq) >= (?2, ?3) and coalesce(r.due_at, 0) = 0
-         order by m.rank, m.seq limit ?4",
-    )
-    .bind(queue)
-    .bind(from.rank)
-    .bind(from.seq)
-    .bind(limit as i64)
-    .fetch_all(database.readers())
-    .await?;
-    let place = |row: &sqlx::sqlite::SqliteRow| {
-        Ok((Place { rank: row.try_get(0)?, seq: row.try_get(1)? }, row.try_get::<u32, _>(2)?))
-    };
-    rows.iter().map(place).collect()
+) -> Result<(Vec<(Place, u32)>, bool), sqlite::Error> {
+    let mut found = Vec::new();
+    for rank in 0..RANKS {
+        let rows = sqlx::query(
+            "select m.seq, coalesce(r.retrycount, 0)
+             from bus_messages m left join bus_retries r on r.seq = m.seq
+             where m.queue = ?1 and m.rank = ?2 and m.seq >= ?3 and coalesce(r.due_at, 0) = 0
+             order by m.seq limit ?4",
+        )
+        .bind(queue)
+        .bind(rank)
+        .bind(aging.first_seq(from, rank))
+        .bind(limit as i64)
+        .fetch_all(database.readers())
+        .await?;
+        for row in rows {
+            found.push((aging.numbered(rank, row.try_get(0)?), row.try_get::<u32, _>(1)?));
+        }
+    }
+    found.sort_unstable();
+    let complete = found.len() < limit;
+    found.truncate(limit);
+    Ok((found, complete))
 }
 
 /// A body that was read.

@@ -226,13 +226,16 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::time::Duration;
 
     use proptest::prelude::*;
 
     use super::*;
+    use crate::bus::place::Aging;
 
-    const fn place(rank: u8, seq: i64) -> Place {
-        Place { rank, seq }
+    /// Strictly by priority.
+    fn place(rank: u8, seq: i64) -> Place {
+        Aging::new(Duration::MAX).numbered(rank, seq)
     }
 
     fn ready(cache: &Arc<Cache>) -> Waiting {
@@ -288,15 +291,18 @@ mod tests {
         #[test]
         fn the_first_is_the_best_of_the_whole_queue(
             max in 1_usize..6,
+            aging in 0_u64..30,
             acts in prop::collection::vec(prop::option::weighted(0.6, 0_u8..10), 1..120),
         ) {
             let cache = Cache::new(usize::MAX / 2);
             let mut window = Window::new(max, false, 0);
             let mut disk = BTreeSet::new();
+            let aging = Aging::new(Duration::from_micros(aging));
             for (seq, act) in acts.into_iter().enumerate() {
                 if let Some(rank) = act {
-                    disk.insert(place(rank, seq as i64));
-                    window.insert(place(rank, seq as i64), ready(&cache));
+                    let place = aging.numbered(rank, seq as i64);
+                    disk.insert(place);
+                    window.insert(place, ready(&cache));
                 } else {
                     if window.front() == Front::BehindHorizon {
                         let (from, limit) = window.begin_loading(3).unwrap();

@@ -97,7 +97,7 @@ impl Settle for Handle {
             return self.give_up(settled, "retries", cause).await;
         };
         let first_error = past.first_error.clone().or_else(|| Some(clipped(cause)));
-        let past = Past { retrycount: past.retrycount + 1, first_error };
+        let past = Past { retrycount: past.retrycount + 1, first_error, since: past.since };
         let name = topology::retry_name(wait);
         let properties = wire::properties(event, &past);
         let (event, queue) = (event.clone(), self.intake.queue().to_owned());

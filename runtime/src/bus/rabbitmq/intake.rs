@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::acks::{Acks, Tags};
 use super::shelf::{Held, Shelf};
 use super::{Inner, PAUSE_FIRST, PAUSE_MAX, topology, wire};
+use crate::bus::place::Aging;
 use crate::bus::{DeadLetter, Delivery, Error};
 
 /// Orders that are carried out at once.
@@ -71,10 +72,11 @@ impl Intake {
     /// An intake, and its orders for [`Intake::run`].
     pub(super) fn new(bus: Arc<Inner>, queue: &str, single: bool) -> (Arc<Self>, mpsc::UnboundedReceiver<Order>) {
         let (orders, receiver) = mpsc::unbounded_channel();
+        let aging = Aging::new(bus.options.bus.aging);
         let intake = Self {
             bus,
             queue: queue.to_owned(),
-            shelf: Mutex::new(Shelf::new(single)),
+            shelf: Mutex::new(Shelf::new(single, aging)),
             orders,
             stir: Notify::new(),
             idle_since: Mutex::new(Instant::now()),

@@ -38,7 +38,7 @@ impl Inner {
             exchange: topology::EVENTS.to_owned(),
             routing_key: event.topic.as_str().to_owned(),
             mandatory,
-            properties: wire::properties(event, &Past::default()),
+            properties: wire::properties(event, &Past::begins()),
             body: body.into_bytes(),
         };
         match self.announced(&queues, event, message).await? {
@@ -63,7 +63,7 @@ impl Inner {
             exchange: String::new(),
             routing_key: queue.to_owned(),
             mandatory: true,
-            properties: wire::properties(event, &Past::default()),
+            properties: wire::properties(event, &Past::begins()),
             body: body.into_bytes(),
         };
         match self.announced(&queues, event, message).await? {

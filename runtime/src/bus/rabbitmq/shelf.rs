@@ -23,11 +23,8 @@ use super::intake::Intake;
 use super::wire::Past;
 use crate::bus::Delivery;
 use crate::bus::line::{Gone, Line, Offer};
-use crate::bus::place::Place;
+use crate::bus::place::{Aging, Place, RANKS, now_us, rank};
 use crate::domain::event::Event;
-
-/// Priorities.
-const RANKS: usize = 10;
 
 /// What this process holds of one queue.
 pub(super) struct Shelf {
@@ -36,7 +33,10 @@ pub(super) struct Shelf {
     line: Line,
     expected: HashMap<String, Expected>,
     /// How many of them there are of each rank.
-    expected_ranks: [usize; RANKS],
+    expected_ranks: [usize; RANKS as usize],
+    aging: Aging,
+    /// When the last event of each rank came that the broker handed over.
+    last_since: [i64; RANKS as usize],
     last_seq: i64,
     last_token: u64,
     /// The life of the channel; what came in an earlier one cannot be acknowledged any more.
@@ -85,13 +85,15 @@ pub(super) struct Settled {
 }
 
 impl Shelf {
-    pub(super) fn new(single_active: bool) -> Self {
+    pub(super) fn new(single_active: bool, aging: Aging) -> Self {
         Self {
             ready: BTreeMap::new(),
             flights: HashMap::new(),
             line: Line::new(single_active),
             expected: HashMap::new(),
-            expected_ranks: [0; RANKS],
+            expected_ranks: [0; RANKS as usize],
+            aging,
+            last_since: [i64::MIN; RANKS as usize],
             last_seq: 0,
             last_token: 0,
             life: 0,
@@ -128,7 +130,8 @@ impl Shelf {
         self.life += 1;
         self.gathering = true;
         self.expected.clear();
-        self.expected_ranks = [0; RANKS];
+        self.expected_ranks = [0; RANKS as usize];
+        self.last_since = [i64::MIN; RANKS as usize];
         self.stale = self.flights.len();
         std::mem::take(&mut self.ready)
     }
@@ -142,7 +145,16 @@ impl Shelf {
             }
         }
         self.last_seq += 1;
-        self.ready.insert(Place::new(held.event.priority, self.last_seq), held);
+        let rank = rank(held.event.priority);
+        let mut since = held.past.since.unwrap_or_else(now_us);
+        if held.past.retrycount == 0 {
+            // The broker's order is kept within a priority, whatever the clocks of the publishers say. What has failed comes
+            // by another way, and goes by its age.
+            let last = &mut self.last_since[usize::from(rank)];
+            since = since.max(*last);
+            *last = since;
+        }
+        self.ready.insert(self.aging.place(rank, since, self.last_seq), held);
     }
 
     /// An event of this rank is about to be published here.

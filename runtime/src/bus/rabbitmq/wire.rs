@@ -13,12 +13,15 @@ use lapin::{BasicProperties, ErrorKind};
 use serde_json::json;
 
 use crate::bus::Error;
+use crate::bus::place::now_us;
 use crate::domain::event::Event;
 
 /// Header: how often the event failed before.
 const RETRYCOUNT: &str = "retrycount";
 /// Header: what went wrong first.
 const FIRST_ERROR: &str = "firsterror";
+/// Header: when it was published.
+const SINCE: &str = "publishedat";
 /// Header: the trace, where a stranger looks for it.
 const TRACEPARENT: &str = "traceparent";
 /// Longest text of a short string, in bytes.
@@ -32,6 +35,15 @@ pub(super) struct Past {
     pub(super) retrycount: u32,
     /// What went wrong first.
     pub(super) first_error: Option<String>,
+    /// When it was published, in microseconds since 1970, by the clock of who published it.
+    pub(super) since: Option<i64>,
+}
+
+impl Past {
+    /// Of an event that is published now.
+    pub(super) fn begins() -> Self {
+        Self { since: Some(now_us()), ..Self::default() }
+    }
 }
 
 /// The properties of an event.
@@ -39,6 +51,9 @@ pub(super) fn properties(event: &Event, past: &Past) -> BasicProperties {
     let mut headers = FieldTable::default();
     headers.insert(RETRYCOUNT.into(), AMQPValue::LongUInt(past.retrycount));
     headers.insert(TRACEPARENT.into(), text(event.traceparent.as_str()));
+    if let Some(since) = past.since {
+        headers.insert(SINCE.into(), AMQPValue::LongLongInt(since));
+    }
     if let Some(error) = &past.first_error {
         headers.insert(FIRST_ERROR.into(), text(error));
     }
@@ -101,6 +116,7 @@ pub(super) fn past(properties: &BasicProperties) -> Past {
     Past {
         retrycount: u32::try_from(retrycount).unwrap_or(u32::MAX),
         first_error: header_text(properties, FIRST_ERROR),
+        since: header_number(properties, SINCE).and_then(|since| i64::try_from(since).ok()),
     }
 }
 
@@ -186,7 +202,8 @@ mod tests {
     fn what_the_bus_knows_of_an_event_travels_in_its_headers() {
         let mut event = Event::new("a.b".parse().unwrap(), "/t", json!(1));
         event.priority = Priority::try_from(7).unwrap();
-        let known = Past { retrycount: 3, first_error: Some("at first".to_owned()) };
+        let known =
+            Past { retrycount: 3, first_error: Some("at first".to_owned()), since: Some(1_700_000_000_000_000) };
         let properties = properties(&event, &known);
         assert_eq!(past(&properties), known);
         assert_eq!(properties.priority(), &Some(7));

@@ -219,6 +219,8 @@ section! {
         cache_bytes_max: usize = 32 * MIB, LARGE;
         /// Events of one queue whose places are kept in memory; the others are read from disk.
         index_events_max: usize = 20_000, count(100_000_000);
+        /// What a priority is worth: an event goes before a more urgent one once it has waited for so much longer.
+        aging: Duration = Duration::from_mins(1), TIME;
     }
 }
 
