@@ -9,6 +9,13 @@
     reason = "a test: what fails here fails it, and it prints its own list"
 )]
 
+#[path = "rabbitmq/faults.rs"]
+mod faults;
+#[path = "rabbitmq/nodes.rs"]
+mod nodes;
+#[path = "rabbitmq/tls.rs"]
+mod tls;
+
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -103,14 +110,36 @@ async fn conformance(broker: &RabbitMq, wanted: Option<&str>) -> usize {
     failed
 }
 
+/// What only a broker can do; answers how many failed.
+async fn alone(broker: &mut RabbitMq, wanted: Option<&str>) -> usize {
+    let chosen = nodes::CASES.into_iter().chain(faults::CASES).chain(tls::CASES);
+    let chosen: Vec<_> = chosen.filter(|(name, _)| wanted.is_none_or(|wanted| name.contains(wanted))).collect();
+    let vhosts = broker.create("alone", chosen.len());
+    let mut failed = 0;
+    for ((name, run), vhost) in chosen.into_iter().zip(vhosts) {
+        let begun = Instant::now();
+        let url = broker.url(&vhost);
+        let outcome = AssertUnwindSafe(run(broker, url)).catch_unwind().await;
+        let took = begun.elapsed().as_millis();
+        match outcome.unwrap_or_else(|_| Err("it panicked".to_owned())) {
+            Ok(seen) => println!("ok     {took:>6} ms | {name}\n         {seen}"),
+            Err(what) => {
+                println!("FAILED {took:>6} ms | {name}: {what}");
+                failed += 1;
+            }
+        }
+    }
+    failed
+}
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     troupe_tests::tls();
     let begun = Instant::now();
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let Some(broker) = RabbitMq::start().await else { return ExitCode::SUCCESS };
+    let Some(mut broker) = RabbitMq::start().await else { return ExitCode::SUCCESS };
     println!("the broker answers after {:.1} s", begun.elapsed().as_secs_f64());
-    let failed = conformance(&broker, wanted.as_deref()).await;
+    let failed = conformance(&broker, wanted.as_deref()).await + alone(&mut broker, wanted.as_deref()).await;
     println!("{:.1} s, {failed} failed", begun.elapsed().as_secs_f64());
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

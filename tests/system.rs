@@ -10,6 +10,8 @@
 mod agents;
 #[path = "system/asking.rs"]
 mod asking;
+#[path = "system/broker.rs"]
+mod broker;
 #[path = "system/cache.rs"]
 mod cache;
 #[path = "system/chaos.rs"]

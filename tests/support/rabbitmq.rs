@@ -7,7 +7,7 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -59,18 +59,38 @@ impl RabbitMq {
         epmd.args(["-address", "127.0.0.1", "-port", &epmd_port.to_string()]);
         let epmd = Owned::spawn(epmd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
         let mut rabbitmq = Self { programs, folder, port, dist_port, epmd_port, server: None, _epmd: epmd };
-        rabbitmq.configure();
+        rabbitmq.configure("");
         rabbitmq.resume().await;
         Some(rabbitmq)
     }
 
-    fn configure(&self) {
+    /// Has the broker speak TLS too, after a new start; answers the port for that.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn secure(&mut self, authority: &Path, certificate: &Path, key: &Path) -> u16 {
+        let port = free_port();
+        self.crash();
+        self.configure(&format!(
+            "listeners.ssl.1 = 127.0.0.1:{port}\n\
+             ssl_options.cacertfile = {}\n\
+             ssl_options.certfile = {}\n\
+             ssl_options.keyfile = {}\n",
+            authority.display(),
+            certificate.display(),
+            key.display()
+        ));
+        self.resume().await;
+        port
+    }
+
+    fn configure(&self, more: &str) {
         let settings = format!(
             "listeners.tcp.1 = 127.0.0.1:{}\n\
              default_user = {USER}\n\
              default_pass = {PASSWORD}\n\
              vm_memory_high_watermark.absolute = 8GB\n\
-             disk_free_limit.absolute = 10MB\n",
+             disk_free_limit.absolute = 10MB\n{more}",
             self.port
         );
         for (name, text) in [("rabbitmq.conf", settings.as_str()), ("plugins", "[].\n"), ("environment", "")] {

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::bindings::{DONE, Declared, INTENT};
 use super::link::State;
-use super::{Inner, PAUSE_MAX, topology, wire};
+use super::{Inner, PAUSE_FIRST, PAUSE_MAX, topology, wire};
 use crate::bus::{Error, QueueSpec};
 
 /// A declaration, the last word on its queue.
@@ -128,6 +128,12 @@ impl Inner {
         });
         for spec in open {
             let name = spec.name.clone();
+            // Whoever declares it now does so without us.
+            let lock = self.want(&spec);
+            drop(lock.lock().await);
+            if self.wanted(|wanted| wanted.get(&name).is_none_or(|wanted| wanted.done)) {
+                continue;
+            }
             match self.declare(spec).await {
                 Ok(()) => tracing::info!(queue = name, "a queue was declared after the broker came back"),
                 Err(error) => tracing::warn!(queue = name, %error, "a queue cannot be declared yet"),
@@ -146,14 +152,15 @@ impl Inner {
     }
 
     async fn prepare_again_and_again(self: &Arc<Self>) {
-        let mut states = self.work.watch();
+        let (mut states, mut pause) = (self.work.watch(), PAUSE_FIRST);
         loop {
             let up = matches!(&*states.borrow_and_update(), State::Up(_));
             let done = if up {
                 let made = self.closed.run_until_cancelled(self.make_common()).await;
                 let Some(made) = made else { return };
                 if let Err(error) = &made {
-                    tracing::error!(place = self.place, %error, "the broker cannot be used");
+                    // A broker that has just started does not have its streams at once; a name that is taken is for a person.
+                    tracing::warn!(place = self.place, %error, "the broker cannot be used yet");
                 } else {
                     self.made.send_replace(true);
                     if self.closed.run_until_cancelled(self.catch_up()).await.is_none() {
@@ -164,10 +171,11 @@ impl Inner {
             } else {
                 true
             };
+            pause = if done { PAUSE_FIRST } else { (pause * 2).min(PAUSE_MAX) };
             let changed = async {
                 tokio::select! {
                     changed = states.changed() => changed.is_ok(),
-                    () = tokio::time::sleep(PAUSE_MAX), if !done => true,
+                    () = tokio::time::sleep(pause), if !done => true,
                 }
             };
             if self.closed.run_until_cancelled(changed).await != Some(true) {

@@ -173,7 +173,7 @@ impl Intake {
             if let Error::NoQueue(_) = error
                 && let Err(error) = self.bus.make_again(&self.queue).await
             {
-                tracing::error!(queue = self.queue, %error, "the queue is gone");
+                tracing::warn!(queue = self.queue, %error, "the queue is gone, or not there yet");
             }
             pause = if begun.elapsed() > PAUSE_MAX { PAUSE_FIRST } else { (pause * 2).min(PAUSE_MAX) };
             if self.bus.closed.run_until_cancelled(sleep(pause)).await.is_none() {
@@ -226,19 +226,20 @@ impl Intake {
     /// One life of the channel.
     async fn live(
         self: &Arc<Self>,
-        connection: &lapin::Connection,
+        connection: &Arc<lapin::Connection>,
         orders: &mut mpsc::UnboundedReceiver<Order>,
     ) -> End {
-        match Life::begin(self, connection).await {
-            Ok(mut life) => match life.serve(orders).await {
-                Ok(()) => {
-                    life.channel.close(200, "over".into()).await.ok();
-                    End::Over
-                }
-                Err(error) => End::Lost(error),
-            },
-            Err(error) => End::Lost(error),
-        }
+        let life = async {
+            let mut life = Life::begin(self, connection).await?;
+            life.serve(orders).await?;
+            life.channel.close(200, "over".into()).await.ok();
+            Ok(())
+        };
+        let ended = tokio::select! {
+            ended = life => ended,
+            error = self.bus.work.until_lost(connection) => Err(error),
+        };
+        ended.map_or_else(End::Lost, |()| End::Over)
     }
 }
 

@@ -115,6 +115,15 @@ impl Link {
         }
     }
 
+    /// Ends when this connection is no longer the one. What waits for an answer on it may wait for ever: lapin does not end
+    /// every wait with its connection.
+    pub(super) async fn until_lost(&self, connection: &Arc<lapin::Connection>) -> Error {
+        let mut states = self.watch();
+        let is_other = |state: &State| !matches!(state, State::Up(other) if Arc::ptr_eq(other, connection));
+        states.wait_for(is_other).await.ok();
+        Error::Unavailable(format!("the connection to {} is lost", self.place))
+    }
+
     /// A new channel.
     pub(super) async fn channel(&self) -> Result<Channel, Error> {
         let connection = self.live().await?;
@@ -134,8 +143,11 @@ impl Link {
     pub(super) async fn keep(self: Arc<Self>, target: Target, options: Options, role: &str, closed: CancellationToken) {
         let mut attempt = 0_u32;
         loop {
-            let connecting = connect(&target, &options, role);
-            let Some(connected) = closed.run_until_cancelled(timeout(options.connect_timeout, connecting)).await else {
+            let connecting = timeout(options.connect_timeout, connect(&target, &options, role));
+            tokio::pin!(connecting);
+            let Some(connected) = closed.run_until_cancelled(&mut connecting).await else {
+                // It connects on a thread of its own, which does not like to be left alone.
+                timeout(LOOK_EVERY, connecting).await.ok();
                 return;
             };
             let error = match connected {

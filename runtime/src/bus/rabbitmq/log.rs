@@ -140,7 +140,11 @@ impl<S: Fold> Log<S> {
             return;
         }
         while let Some(connection) = self.link.some_day(&closed).await {
-            let Some(ended) = closed.run_until_cancelled(self.read(&connection)).await else { return };
+            let ended = tokio::select! {
+                () = closed.cancelled() => return,
+                ended = self.read(&connection) => ended,
+                error = self.link.until_lost(&connection) => Err(error),
+            };
             self.seen.send_modify(|seen| seen.caught_up = false);
             if let Err(error) = ended {
                 tracing::debug!(stream = self.name, %error, "reading begins anew");

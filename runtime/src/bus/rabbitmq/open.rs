@@ -173,7 +173,11 @@ impl RabbitBus {
 /// Where an address leads, and with which certificates.
 fn target(url: &SecretString, options: &Options) -> Result<Target, OpenError> {
     // What is wrong with an address must not show the password in it.
-    let uri: AMQPUri = url.expose_secret().parse().map_err(|_| OpenError::Address("it is none".to_owned()))?;
+    let mut uri: AMQPUri = url.expose_secret().parse().map_err(|_| OpenError::Address("it is none".to_owned()))?;
+    // A bare slash names the vhost without a name, which nobody has; the usual one is meant.
+    if uri.vhost.is_empty() {
+        "/".clone_into(&mut uri.vhost);
+    }
     let scheme = match uri.scheme {
         AMQPScheme::AMQP => "amqp",
         AMQPScheme::AMQPS => "amqps",
@@ -196,7 +200,10 @@ mod tests {
     fn an_address_is_shown_without_its_password() {
         let place = |url: &str| target(&url.into(), &Options::default()).map(|target| target.place);
         assert_eq!(place("amqp://u:secret@mq:5673/v").unwrap(), "amqp://mq:5673/v");
-        assert_eq!(place("amqps://u:secret@mq").unwrap(), "amqps://mq:5671/");
+        for usual in ["amqps://u:secret@mq", "amqps://u:secret@mq/", "amqps://u:secret@mq/%2f"] {
+            assert_eq!(place(usual).unwrap(), "amqps://mq:5671/");
+            assert_eq!(target(&usual.into(), &Options::default()).unwrap().uri.vhost, "/");
+        }
         let error = place("http://u:secret@mq").unwrap_err().to_string();
         assert!(error.starts_with("AMQP_URL") && !error.contains("secret"), "{error}");
     }

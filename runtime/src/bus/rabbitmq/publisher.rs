@@ -81,10 +81,16 @@ impl Publisher {
         let closed = || Error::Unavailable("the bus is closed".to_owned());
         self.jobs.send(Job { message, reply, place }).map_err(|_| closed())?;
         match tokio::time::timeout(limit, answer).await {
-            Ok(answer) => answer.unwrap_or_else(|_| Err(closed())),
+            // Nobody is left who could tell.
+            Ok(answer) => answer.unwrap_or_else(|_| Err(lost())),
             Err(_) => Err(unconfirmed(limit)),
         }
     }
+}
+
+/// What a caller is told whose event's channel has gone.
+fn lost() -> Error {
+    Error::Unavailable("the channel to the broker was lost, the event may be there".to_owned())
 }
 
 /// What a caller is told whose time is over.
@@ -130,7 +136,15 @@ impl Outbound {
                 State::Connecting => None,
             };
             let lasted = match connection {
-                Some(connection) => closed.run_until_cancelled(self.serve(&connection)).await,
+                Some(connection) => {
+                    let link = self.link.clone();
+                    tokio::select! {
+                        () = closed.cancelled() => None,
+                        () = self.serve(&connection) => Some(()),
+                        // Everything under way is dropped, which its callers see.
+                        _ = link.until_lost(&connection) => Some(()),
+                    }
+                }
                 None => Some(()),
             };
             let changed = async {
@@ -189,12 +203,8 @@ impl Outbound {
                 _ = look.tick() => {}
             }
         }
-        // The channel's end is the answer to each of them.
-        while under_way.next().await.is_some() {}
-        let lost = || Error::Unavailable("the channel to the broker was lost".to_owned());
-        for job in taken {
-            job.reply.send(Err(lost())).ok();
-        }
+        // The channel's end is the answer to each of them that has one by now; the others' callers see them dropped.
+        while let Some(Some(())) = futures::FutureExt::now_or_never(under_way.next()) {}
     }
 }
 
