@@ -30,6 +30,8 @@ mod database;
 mod demo;
 #[path = "system/disk.rs"]
 mod disk;
+#[path = "system/dlq.rs"]
+mod dlq;
 #[path = "system/doors.rs"]
 mod doors;
 #[path = "system/drain.rs"]

@@ -16,8 +16,10 @@ use super::style::Style;
 use super::table::{Column, Listing, Shown, at, plain, text_at};
 use crate::client::{Client, items};
 
-/// Letters that one listing holds at most.
-const LETTERS_MAX: u32 = 1000;
+/// Letters that are asked for in one go.
+const PAGE: u32 = 500;
+/// Pages that a command reads at most: ten million letters.
+const PAGES_MAX: u32 = 20_000;
 
 /// Verbs of `troupe dlq`.
 #[derive(Debug, Subcommand)]
@@ -26,8 +28,11 @@ pub enum Verb {
     #[command(visible_alias = "list")]
     Ls {
         /// At most so many
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=i64::from(LETTERS_MAX)))]
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=i64::from(PAGE)))]
         limit: u32,
+        /// Go on where an earlier list ended
+        #[arg(long)]
+        cursor: Option<String>,
     },
     /// Show one dead letter with its event and what went wrong
     #[command(visible_alias = "get")]
@@ -72,9 +77,10 @@ const LETTERS: Listing = Listing {
 /// Does what the verb says.
 pub async fn run(verb: Verb, client: &Client, printer: &mut Printer) -> Result<Exit, Error> {
     match verb {
-        Verb::Ls { limit } => {
-            let body = client.dead_letters(&[("limit", limit.to_string())]).await?;
+        Verb::Ls { limit, cursor } => {
+            let body = page(client, limit, cursor).await?;
             printer.list(&LETTERS, &body, items(&body))?;
+            printer.more(&body);
         }
         Verb::Show { id } => {
             let id = resolve(client, &id).await?;
@@ -110,9 +116,25 @@ async fn chosen(client: &Client, letters: &Letters) -> Result<Vec<String>, Error
     Ok(chosen)
 }
 
+async fn page(client: &Client, limit: u32, cursor: Option<String>) -> Result<Value, Error> {
+    let mut query = vec![("limit", limit.to_string())];
+    query.extend(cursor.map(|cursor| ("cursor", cursor)));
+    Ok(client.dead_letters(&query).await?)
+}
+
+/// All letters that are there now, page by page.
 async fn ids(client: &Client) -> Result<Vec<String>, Error> {
-    let body = client.dead_letters(&[("limit", LETTERS_MAX.to_string())]).await?;
-    Ok(items(&body).iter().map(|letter| text_at(letter, "id").to_owned()).collect())
+    let (mut ids, mut cursor) = (Vec::new(), None);
+    for _ in 0..PAGES_MAX {
+        let body = page(client, PAGE, cursor).await?;
+        ids.extend(items(&body).iter().map(|letter| text_at(letter, "id").to_owned()));
+        cursor = at(&body, "next").and_then(Value::as_str).map(str::to_owned);
+        if cursor.is_none() {
+            return Ok(ids);
+        }
+    }
+    let message = format!("there are more than {} dead letters; name the ones you mean", ids.len());
+    Err(Error::Said { exit: Exit::Error, message })
 }
 
 /// The one letter whose id begins with `prefix`. An id that is not listed stays as it is: the node says what it is.
@@ -151,9 +173,36 @@ fn sheet(letter: &Value, style: Style) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use axum::extract::Query;
+    use axum::routing::get;
+    use axum::{Json, Router};
     use serde_json::json;
 
     use super::*;
+    use crate::client::ClientOptions;
+
+    #[tokio::test]
+    async fn all_letters_are_all_of_them_however_many_pages() {
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        let list = |Query(query): Query<HashMap<String, String>>| async move {
+            let first: u32 = query.get("cursor").map_or(0, |cursor| cursor.parse().unwrap());
+            let limit: u32 = query["limit"].parse().unwrap();
+            let items: Vec<Value> = (first..1_200.min(first + limit)).map(|n| json!({"id": format!("d{n}")})).collect();
+            let next = (first + limit < 1_200).then(|| (first + limit).to_string());
+            Json(json!({"items": items, "next": next}))
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, Router::new().route("/v1/dead-letters", get(list))).await });
+        let client = Client::new(ClientOptions { url, ..ClientOptions::default() }).unwrap();
+        let all = chosen(&client, &Letters { ids: Vec::new(), all: true }).await.unwrap();
+        assert_eq!((all.len(), all.last().map(String::as_str)), (1_200, Some("d1199")));
+        assert_eq!(resolve(&client, "d119").await.unwrap(), "d119", "an id that is whole");
+        assert!(resolve(&client, "d118").await.is_ok() && resolve(&client, "d11").await.is_ok());
+        assert!(resolve(&client, "d").await.unwrap_err().to_string().contains("1200 dead letters begin with d"));
+    }
 
     #[test]
     fn the_sheet_tells_first_and_last_error() {
