@@ -110,16 +110,30 @@ fn first_seen(order: &[u64]) -> Vec<u64> {
     order.iter().copied().filter(|number| seen.insert(*number)).collect()
 }
 
-/// What a kill would leave of a folder.
+/// What a kill would leave of a folder. A kill sees one moment; a copy that a save of the position has overtaken is made
+/// again.
 fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+    let copied = (0..100).any(|_| {
+        std::fs::remove_dir_all(to).ok();
+        match copied(from, to) {
+            Ok(()) => true,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            Err(error) => panic!("{error}"),
+        }
+    });
+    assert!(copied, "the folder does not hold still");
+}
+
+fn copied(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
         let target = to.join(entry.file_name());
-        if entry.metadata().unwrap().is_dir() {
-            copy(&entry.path(), &target);
+        if entry.metadata()?.is_dir() {
+            copied(&entry.path(), &target)?;
         } else {
-            std::fs::copy(entry.path(), target).unwrap();
+            std::fs::copy(entry.path(), target)?;
         }
     }
+    Ok(())
 }
