@@ -14,10 +14,11 @@ use crate::faults::{Outcome, Run, event, failed, open, queue};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Every case.
-pub(crate) const CASES: [(&str, Run); 5] = [
+pub(crate) const CASES: [(&str, Run); 6] = [
     ("what_one_node_declares_the_other_knows", |_, url| Box::pin(declared_elsewhere(url))),
     ("a_single_active_consumer_is_one_over_all_nodes", |_, url| Box::pin(single_active(url))),
     ("a_letter_is_every_node_s_and_ends_for_all", |_, url| Box::pin(letters(url))),
+    ("many_queues_share_as_many_connections_as_they_need", |broker, url| Box::pin(many_queues(broker, url))),
     ("a_message_that_is_no_event_becomes_a_dead_letter", |broker, url| Box::pin(stranger(broker, url))),
     ("an_event_that_always_fails_comes_after_1_2_4_8_16_s", |_, url| Box::pin(ladder(url))),
 ];
@@ -121,6 +122,50 @@ async fn letters(url: String) -> Outcome {
     one.close().await;
     two.close().await;
     Ok("buried by one, replayed by the other, gone for both".to_owned())
+}
+
+async fn many_queues(broker: &RabbitMq, url: String) -> Outcome {
+    let bus = open(&url, Options { queues_per_connection: 2, ..Options::default() })?;
+    let mut consumers = Vec::new();
+    for number in 0..5 {
+        let name = format!("q{number}");
+        let spec = QueueSpec { name: name.clone(), ..queue(false) };
+        bus.declare(spec).await.map_err(failed)?;
+        consumers.push(bus.consume(&name, 1).await.map_err(failed)?);
+    }
+    for round in 0..2 {
+        let queues = bus.publish(event(round), Routing::Mandatory).await.map_err(failed)?;
+        if queues != 5 {
+            return Err(format!("{queues} queues took the event"));
+        }
+        for consumer in &mut consumers {
+            // The last round's may come again: its acknowledgement can be lost with its connection.
+            let mut came = u64::MAX;
+            while came != round {
+                let delivery =
+                    timeout(PATIENCE, consumer.deliveries.recv()).await.ok().flatten().ok_or("nothing came")?;
+                came = delivery.event.data["number"].as_u64().unwrap_or_default();
+                delivery.settle.ack();
+            }
+        }
+        if round == 0 {
+            // Three that consume, one that publishes.
+            broker.control(&["close_all_connections", "--global", "a test"]);
+            let begun = Instant::now();
+            loop {
+                let connection = bus.health().await.map_err(failed)?.connection.ok_or("no connection is told of")?;
+                if connection.lost == 4 && connection.is_well() {
+                    break;
+                }
+                if begun.elapsed() > PATIENCE {
+                    return Err(format!("{connection:?}"));
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+    bus.close().await;
+    Ok("five queues on three connections, each served again after all were closed".to_owned())
 }
 
 async fn stranger(broker: &RabbitMq, url: String) -> Outcome {

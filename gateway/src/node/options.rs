@@ -75,6 +75,7 @@ pub(crate) fn rabbitmq(config: &NodeConfig) -> bus::rabbitmq::Options {
         publish_window: of.publish_window,
         publishes_max: of.publishes_max,
         lookahead: of.lookahead,
+        queues_per_connection: of.queues_per_connection,
         gather_timeout: of.gather_timeout,
         linger: of.linger,
         answer_timeout: of.answer_timeout,

@@ -9,7 +9,7 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | [`link`] | a connection that is kept up; one publishes, one does the rest |
+//! | [`link`], [`links`] | a connection that is kept up; one publishes, one does the rest, more consume where there are very many queues |
 //! | [`publisher`] | many events under way, each confirmed to its caller |
 //! | [`intake`], [`shelf`], [`acks`] | a queue's consumer; what it holds, best first; how it acknowledges |
 //! | [`delivery`] | what becomes of one hand-over |
@@ -29,6 +29,7 @@ mod delivery;
 mod intake;
 mod letters;
 mod link;
+mod links;
 mod log;
 mod open;
 mod publisher;
@@ -55,7 +56,8 @@ use self::bindings::Bindings;
 use self::declaring::Wanted;
 use self::intake::Intake;
 use self::letters::Letters;
-use self::link::Link;
+use self::link::{Link, Target};
+use self::links::Links;
 use self::log::Log;
 pub use self::open::{OpenError, Options, backoff};
 use self::publisher::Publisher;
@@ -80,8 +82,11 @@ pub struct RabbitBus {
 struct Inner {
     options: Options,
     place: String,
-    /// Consumes, declares and asks.
+    target: Target,
+    /// Declares and asks; the first that consumes.
     work: Arc<Link>,
+    /// All that consume.
+    links: Links,
     /// Publishes.
     out: Arc<Link>,
     publisher: Arc<Publisher>,
@@ -252,13 +257,22 @@ impl Inner {
     ) -> (Arc<Intake>, u64) {
         self.intakes(|intakes| {
             let intake = intakes.entry(queue.to_owned()).or_insert_with(|| {
-                let (intake, orders) = Intake::new(self.clone(), queue, single_active);
+                let seat = self.links.seat(|| self.another_link());
+                let (intake, orders) = Intake::new(self.clone(), seat, queue, single_active);
                 self.consuming.spawn(intake.clone().run(orders));
                 intake
             });
             let consumer = intake.join(deliveries, prefetch);
             (intake.clone(), consumer)
         })
+    }
+
+    /// One more connection that consumes.
+    fn another_link(&self) -> Arc<Link> {
+        let link = Link::new(self.place.clone());
+        let keeping = link.clone().keep(self.target.clone(), self.options.clone(), "consumes", self.hung_up.clone());
+        self.tasks.spawn(keeping);
+        link
     }
 
     /// Forgets an intake when nobody consumes there; whether it did.

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::acks::{Acks, Tags};
+use super::links::Seat;
 use super::shelf::{Held, Shelf};
 use super::{Inner, PAUSE_FIRST, PAUSE_MAX, topology, wire};
 use crate::bus::place::Aging;
@@ -31,6 +32,7 @@ const GATHER_EVERY: Duration = Duration::from_millis(2);
 /// The consuming end of one queue.
 pub(super) struct Intake {
     bus: Arc<Inner>,
+    seat: Seat,
     queue: String,
     shelf: Mutex<Shelf>,
     orders: mpsc::UnboundedSender<Order>,
@@ -70,11 +72,17 @@ enum End {
 
 impl Intake {
     /// An intake, and its orders for [`Intake::run`].
-    pub(super) fn new(bus: Arc<Inner>, queue: &str, single: bool) -> (Arc<Self>, mpsc::UnboundedReceiver<Order>) {
+    pub(super) fn new(
+        bus: Arc<Inner>,
+        seat: Seat,
+        queue: &str,
+        single: bool,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Order>) {
         let (orders, receiver) = mpsc::unbounded_channel();
         let aging = Aging::new(bus.options.bus.aging);
         let intake = Self {
             bus,
+            seat,
             queue: queue.to_owned(),
             shelf: Mutex::new(Shelf::new(single, aging)),
             orders,
@@ -189,7 +197,7 @@ impl Intake {
         self: &Arc<Self>,
         orders: &mut mpsc::UnboundedReceiver<Order>,
     ) -> Option<Arc<lapin::Connection>> {
-        let coming = self.bus.work.some_day(&self.bus.closed);
+        let coming = self.seat.link.some_day(&self.bus.closed);
         tokio::pin!(coming);
         loop {
             tokio::select! {
@@ -237,7 +245,7 @@ impl Intake {
         };
         let ended = tokio::select! {
             ended = life => ended,
-            error = self.bus.work.until_lost(connection) => Err(error),
+            error = self.seat.link.until_lost(connection) => Err(error),
         };
         ended.map_or_else(End::Lost, |()| End::Over)
     }

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::letters::STREAM;
 use super::link::{Link, Target, connect};
+use super::links::Links;
 use super::log::Log;
 use super::publisher::Publisher;
 use super::{Inner, RabbitBus, topology};
@@ -35,6 +36,8 @@ pub struct Options {
     pub publishes_max: usize,
     /// Events of one queue that the broker hands over ahead of its consumers, for the most urgent to go first.
     pub lookahead: u16,
+    /// Queues that one connection consumes; more begin another one.
+    pub queues_per_connection: usize,
     /// How long the look-ahead may take to come in before the first hand-out.
     pub gather_timeout: Duration,
     /// How long the look-ahead is kept after the last consumer of a queue has left.
@@ -59,6 +62,7 @@ impl Default for Options {
             publish_window: 1_000,
             publishes_max: 20_000,
             lookahead: 512,
+            queues_per_connection: 1_000,
             gather_timeout: Duration::from_secs(1),
             linger: Duration::from_secs(1),
             answer_timeout: Duration::from_secs(5),
@@ -124,8 +128,9 @@ impl RabbitBus {
         let letters = Log::new(STREAM, work.clone(), publisher.clone(), options.clone());
         let (closed, tasks) = (CancellationToken::new(), TaskTracker::new());
         let inner = Arc::new(Inner {
-            options,
             place: target.place.clone(),
+            target: target.clone(),
+            links: Links::new(work.clone(), options.queues_per_connection),
             work,
             out,
             publisher,
@@ -140,6 +145,7 @@ impl RabbitBus {
             unroutable: std::sync::atomic::AtomicU64::new(0),
             closed: closed.clone(),
             hung_up: CancellationToken::new(),
+            options,
             tasks: tasks.clone(),
             consuming: TaskTracker::new(),
         });

@@ -52,7 +52,9 @@ impl Inner {
     }
 
     fn connection(&self) -> Connection {
-        let states = [&self.work, &self.out].map(|link| link.watch().borrow().clone());
+        let mut links = self.links.all();
+        links.push(self.out.clone());
+        let states: Vec<State> = links.iter().map(|link| link.watch().borrow().clone()).collect();
         let error = states.iter().find_map(|state| match state {
             State::Away(error) => Some(error.clone()),
             State::Up(_) | State::Connecting => None,
@@ -70,7 +72,7 @@ impl Inner {
             state,
             blocked: self.out.blocked(),
             error,
-            lost: self.work.lost() + self.out.lost(),
+            lost: links.iter().map(|link| link.lost()).sum(),
         }
     }
 }

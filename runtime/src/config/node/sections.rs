@@ -235,6 +235,8 @@ section! {
         publishes_max: usize = 20_000, count(1_000_000);
         /// Events of one queue that the broker hands over ahead, for the most urgent to go first; the backlog stays in the broker.
         lookahead: u16 = 512, count(65_535);
+        /// Queues that one connection consumes; more begin another one. A broker allows some two thousand.
+        queues_per_connection: usize = 1_000, count(2_000);
         /// How long these may take to come in before the first is handed out.
         gather_timeout: Duration = SECOND, TIME;
         /// How long they are kept after the last consumer of a queue has left.
