@@ -44,6 +44,8 @@ mod failover;
 mod forks;
 #[path = "system/history.rs"]
 mod history;
+#[path = "system/letters.rs"]
+mod letters;
 #[path = "system/outages.rs"]
 mod outages;
 #[path = "system/runs.rs"]
