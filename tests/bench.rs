@@ -30,6 +30,8 @@
 mod brake;
 #[path = "bench/commits.rs"]
 mod commits;
+#[path = "bench/drain.rs"]
+mod drain;
 #[path = "bench/figure.rs"]
 mod figure;
 #[path = "bench/journal.rs"]
@@ -38,6 +40,8 @@ mod journal;
 mod load;
 #[path = "bench/node.rs"]
 mod node;
+#[path = "bench/pipe.rs"]
+mod pipe;
 #[path = "bench/process.rs"]
 mod process;
 #[path = "bench/sharing.rs"]
@@ -70,10 +74,12 @@ async fn main() {
     // Beside the build, not in /tmp, which is memory on many machines.
     let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(&target).expect("a folder below target/");
 
-    let groups = [tasks::names(), sharing::names(), journal::names(), slow::names(), process::names()];
-    let [tasks, sharing, journal, slow, process] = groups.each_ref().map(|names| names.iter().any(|name| wanted(name)));
-    let postgres = if tasks || sharing || journal { Postgres::start().await } else { None };
-    if (tasks || sharing || journal) && postgres.is_none() {
+    let groups = [tasks::names(), sharing::names(), journal::names(), slow::names(), drain::names(), process::names()];
+    let [tasks, sharing, journal, slow, drain, process] =
+        groups.each_ref().map(|names| names.iter().any(|name| wanted(name)));
+    let with_server = tasks || sharing || journal || drain;
+    let postgres = if with_server { Postgres::start().await } else { None };
+    if with_server && postgres.is_none() {
         println!("skipped on PostgreSQL, which is not installed (apt-get install postgresql)");
     }
     let postgres = postgres.as_ref();
@@ -95,6 +101,9 @@ async fn main() {
     }
     if sharing {
         figures.extend(sharing::measure(&folder("sharing"), postgres, ROUNDS).await);
+    }
+    if drain {
+        figures.extend(drain::measure(&folder("drain"), postgres, ROUNDS).await);
     }
     if process {
         figures.extend(process::measure(ROUNDS).await);

@@ -4,7 +4,8 @@
 //! committed and handed out by the queue of replies, where a real node's reply sender listens. Then it asks again.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -51,7 +52,20 @@ pub(crate) struct Node {
     /// What it stands on.
     pub(crate) ports: Arc<Ports>,
     waiting: Waiting,
+    /// Answers so far.
+    pub(crate) heard: Arc<AtomicUsize>,
     listener: AbortHandle,
+}
+
+/// Where a node stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// The folder of its embedded parts.
+    pub(crate) dir: PathBuf,
+    /// Its state, if it is not in the folder.
+    pub(crate) database_url: Option<String>,
+    /// Its bus, if it is not in the folder.
+    pub(crate) amqp_url: Option<String>,
 }
 
 /// Somebody who asks and waits for the answer.
@@ -60,35 +74,52 @@ struct Asker {
     waiting: Waiting,
 }
 
-impl Node {
-    /// Its embedded parts in this folder, its state there too or in the database of this address.
-    pub(crate) async fn start(dir: &Path, database_url: Option<&str>) -> Self {
+impl Place {
+    /// Embedded parts in this folder, with the state there too or in the database of this address.
+    pub(crate) fn new(dir: &Path, database_url: Option<&str>) -> Self {
+        Self { dir: dir.to_owned(), database_url: database_url.map(str::to_owned), amqp_url: None }
+    }
+
+    /// What a node stands on there, without the node.
+    pub(crate) async fn open(&self) -> Arc<Ports> {
         let of_models = ModelOptions::default();
         let client = Models::client(&of_models).expect("an HTTP client");
         let models = Models::new(Secrets::new(Vec::new()), client, of_models).expect("models");
         let tools = Tools::new(ToolOptions::default());
-        let options = ports::Options { database_url: database_url.map(Into::into), ..ports::Options::default() };
-        let opened = Ports::open(dir, options, models, tools, Metrics::new()).await;
-        let ports = Arc::new(opened.expect("the ports"));
+        let options = ports::Options {
+            database_url: self.database_url.clone().map(Into::into),
+            amqp_url: self.amqp_url.clone().map(Into::into),
+            ..ports::Options::default()
+        };
+        Arc::new(Ports::open(&self.dir, options, models, tools, Metrics::new()).await.expect("the ports"))
+    }
+}
+
+impl Node {
+    /// A node that stands there.
+    pub(crate) async fn start(place: &Place) -> Self {
+        let ports = place.open().await;
         let spec = parse_agent("bench.yaml", AGENT, &Agents::default()).expect("the bench's agent");
         let started = Troupe::start(ports.clone(), vec![spec], stage::Options::default(), Vec::new()).await;
         let (troupe, _over) = started.expect("the troupe");
         let waiting = Waiting::default();
         let mut replies = ports.bus.consume(REPLY_QUEUE, 1024).await.expect("the replies");
-        let heard = waiting.clone();
+        let (asking, heard) = (waiting.clone(), Arc::new(AtomicUsize::new(0)));
+        let count = heard.clone();
         let listener = tokio::spawn(async move {
             loop {
                 let deliveries = replies.next(256).await;
+                count.fetch_add(deliveries.len(), Ordering::Relaxed);
                 for delivery in deliveries {
                     let task = delivery.event.subject.as_deref().expect("an answer names its task");
-                    let waiter = heard.lock().unwrap_or_else(PoisonError::into_inner).remove(task);
+                    let waiter = asking.lock().unwrap_or_else(PoisonError::into_inner).remove(task);
                     // Nobody waits for what was asked at the end of a round.
                     waiter.map(|waiter| waiter.send(()));
                     delivery.settle.ack();
                 }
             }
         });
-        Self { troupe, ports, waiting, listener: listener.abort_handle() }
+        Self { troupe, ports, waiting, heard, listener: listener.abort_handle() }
     }
 
     /// Keeps `tasks` in flight for a while.

@@ -12,7 +12,7 @@ use troupe_tests::postgres::Postgres;
 use troupe_tests::wait::{PATIENCE, until};
 
 use crate::figure::Figure;
-use crate::node::Node;
+use crate::node::{Node, Place};
 
 const NAMES: [&str; 2] = ["xact_commit_postgres", "batch_postgres"];
 
@@ -34,11 +34,11 @@ pub(crate) async fn measure(dir: &Path, postgres: Option<&Postgres>, rounds: usi
     };
     let url = server.create(DATABASE).await;
     // The tables.
-    Node::start(dir, Some(&url)).await.stop().await;
+    Node::start(&Place::new(dir, Some(&url))).await.stop().await;
     let mut before = commits(server).await;
     let (mut by_server, mut by_us, mut batches, mut distribution) = (Vec::new(), Vec::new(), Vec::new(), String::new());
     for _ in 0..rounds {
-        let node = Node::start(dir, Some(&url)).await;
+        let node = Node::start(&Place::new(dir, Some(&url))).await;
         // Each asker's last task ended after the time was over.
         let tasks = (node.load(TASKS, LOAD).await.latencies_ms.len() + TASKS) as f64;
         let (ports, metrics) = (node.ports.clone(), node.ports.metrics.clone());

@@ -11,7 +11,7 @@ use troupe_tests::postgres::Postgres;
 
 use crate::commits::Commits;
 use crate::figure::{Figure, median, percentile};
-use crate::node::Node;
+use crate::node::{Node, Place};
 
 /// What is measured on each database.
 const NAMES: [&str; 4] = ["tasks_1", "tasks_32", "tasks_256", "rows"];
@@ -48,7 +48,7 @@ pub(crate) fn names() -> Vec<String> {
 pub(crate) async fn measure(dir: &Path, postgres: Option<&Postgres>, rounds: usize) -> Vec<Figure> {
     let mut subjects = vec![Subject {
         name: "sqlite",
-        node: Node::start(&dir.join("sqlite"), None).await,
+        node: Node::start(&Place::new(&dir.join("sqlite"), None)).await,
         commits: Commits::open(dir).await,
         loads: <_>::default(),
         rows: Vec::new(),
@@ -57,7 +57,7 @@ pub(crate) async fn measure(dir: &Path, postgres: Option<&Postgres>, rounds: usi
         let (tasks, raw) = (server.create("tasks").await, server.create("tasks_raw").await);
         subjects.push(Subject {
             name: "postgres",
-            node: Node::start(&dir.join("postgres"), Some(&tasks)).await,
+            node: Node::start(&Place::new(&dir.join("postgres"), Some(&tasks))).await,
             commits: Commits::on_server(&raw).await,
             loads: <_>::default(),
             rows: Vec::new(),

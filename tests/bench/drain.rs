@@ -1,0 +1,138 @@
+//! Tasks a second from a full queue: on RabbitMQ and PostgreSQL, and on the embedded parts; beside the lean pipe of the same
+//! shape and what the client library does alone, in the same rounds.
+//!
+//! The queue is filled while no node runs. Then a node starts, works everything off with a model that answers at once, and
+//! publishes each answer, confirmed; the rate is from the first answer to the last. What the process used of its processors
+//! meanwhile is counted too: the node, and here also whoever counts the answers.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use futures::future::try_join_all;
+use serde_json::json;
+use troupe_runtime::bus::Routing;
+use troupe_runtime::domain::agent::AgentName;
+use troupe_runtime::domain::event::Event;
+use troupe_runtime::domain::topic::Topic;
+use troupe_tests::postgres::Postgres;
+use troupe_tests::rabbitmq::RabbitMq;
+use troupe_tests::wait::until;
+
+use crate::figure::Figure;
+use crate::node::{Node, Place};
+use crate::pipe::{PATIENCE, Pipe};
+
+const NAMES: [&str; 6] = [
+    "drain_rabbitmq",
+    "drain_embedded",
+    "drain_cpu_rabbitmq",
+    "drain_rows_rabbitmq",
+    "raw_publish_rabbitmq",
+    "raw_consume_rabbitmq",
+];
+
+/// Tasks of a round.
+const TASKS: usize = 20_000;
+/// Events that are published side by side.
+const WINDOW: usize = 500;
+/// Characters of a task's text.
+const TEXT_CHARS: usize = 900;
+
+/// What a drain came to.
+struct Drained {
+    rate: f64,
+    cpu_ms: f64,
+    rows: f64,
+}
+
+/// What can be asked for.
+pub(crate) fn names() -> Vec<String> {
+    NAMES.map(str::to_owned).into()
+}
+
+/// All figures of this file.
+pub(crate) async fn measure(dir: &Path, postgres: Option<&Postgres>, rounds: usize) -> Vec<Figure> {
+    let (Some(server), Some(broker)) = (postgres, RabbitMq::start().await) else {
+        return Vec::new();
+    };
+    let vhosts = broker.create("bench", 2);
+    let pipe = Pipe::open(&broker.url(&vhosts[0]), &server.create("pipe").await).await;
+    let (amqp, database) = (broker.url(&vhosts[1]), server.create("drain").await);
+    let at_the_edge = Place { dir: dir.join("edge"), database_url: Some(database), amqp_url: Some(amqp) };
+    let embedded = Place { dir: dir.join("embedded"), database_url: None, amqp_url: None };
+    for place in [&at_the_edge, &embedded] {
+        // The tables and the queues.
+        Node::start(place).await.stop().await;
+    }
+    let body = json!({"text": "x".repeat(TEXT_CHARS)}).to_string();
+    let mut series: [Vec<f64>; 7] = <_>::default();
+    for round in 0..=rounds {
+        let publish = pipe.fill(TASKS, &body).await;
+        let consume = pipe.consume(TASKS).await;
+        pipe.fill(TASKS, &body).await;
+        let lean = pipe.drain(TASKS).await;
+        let ours = drained(&at_the_edge).await;
+        let alone = drained(&embedded).await;
+        // The first round warms caches and statements.
+        if round > 0 {
+            let values = [ours.rate, lean, alone.rate, ours.cpu_ms, ours.rows, publish, consume];
+            series.iter_mut().zip(values).for_each(|(series, value)| series.push(value));
+        }
+    }
+    let [ours, lean, alone, cpu, rows, publish, consume] = series;
+    let figure = |name: &str, unit, rounds, baseline, conditions: &str| Figure {
+        name: name.to_owned(),
+        unit,
+        rounds,
+        baseline,
+        conditions: conditions.to_owned(),
+    };
+    let of_queue = format!("{TASKS} tasks of 1 KiB from a full quorum queue, each answer published and confirmed");
+    vec![
+        figure(NAMES[0], "tasks/s", ours.clone(), Some(("tasks/s, the lean pipe", lean)), &of_queue),
+        figure(NAMES[1], "tasks/s", alone, Some(("tasks/s on RabbitMQ and PostgreSQL", ours)), "the same in one file"),
+        figure(NAMES[2], "ms/task", cpu, None, "processor time of the node, with whoever counts the answers"),
+        figure(NAMES[3], "rows/task", rows, None, "inserted, updated or deleted in PostgreSQL; one of them a deletion"),
+        figure(NAMES[4], "events/s", publish, None, "the client library alone, 1000 confirms outstanding"),
+        figure(NAMES[5], "events/s", consume, None, "the client library alone, an acknowledgement for 64"),
+    ]
+}
+
+/// Fills the queue of a node that does not run, and has one work it off.
+async fn drained(place: &Place) -> Drained {
+    let ports = place.open().await;
+    let agent: AgentName = "bench".parse().expect("a name");
+    for _ in 0..TASKS / WINDOW {
+        let event =
+            |_| Arc::new(Event::new(Topic::agent_task(&agent), "/bench", json!({"text": "x".repeat(TEXT_CHARS)})));
+        let published = (0..WINDOW).map(event).map(|event| ports.bus.publish(event, Routing::Mandatory));
+        try_join_all(published).await.expect("published");
+    }
+    ports.close().await;
+    drop(ports);
+
+    let node = Node::start(place).await;
+    let answers = |wanted: usize| {
+        let heard = node.heard.clone();
+        async move || (heard.load(Ordering::Relaxed) >= wanted).then_some(())
+    };
+    until("the first answer", PATIENCE, answers(1)).await;
+    let (begun, cpu, already) = (Instant::now(), cpu_ms(), node.heard.load(Ordering::Relaxed));
+    until("the last answer", PATIENCE, answers(TASKS)).await;
+    let tasks = (TASKS - already) as f64;
+    let (elapsed, cpu) = (begun.elapsed().as_secs_f64(), cpu_ms() - cpu);
+    let ports = node.ports.clone();
+    node.stop().await;
+    Drained { rate: tasks / elapsed, cpu_ms: cpu / tasks, rows: ports.written().rows as f64 / TASKS as f64 }
+}
+
+/// Processor time of this process so far; proc(5), in ticks of 10 ms.
+fn cpu_ms() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("/proc");
+    let after_name = stat.rsplit_once(')').expect("a name in brackets").1;
+    let fields: Vec<f64> =
+        after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
+    fields.iter().sum::<f64>() * 10.0
+}

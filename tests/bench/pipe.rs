@@ -1,0 +1,240 @@
+//! The lean pipe: what RabbitMQ and PostgreSQL allow whoever keeps every promise, without a product.
+//!
+//! ```text
+//! quorum queue ─► task and narrow state, committed ─► ack ─► last entry (the result), state, outbox, committed
+//!              ─► output published and confirmed ─► outbox row deleted
+//! ```
+//!
+//! One writer takes whatever waits, up to 256 operations, into one transaction, with one statement a kind. One tokio task a
+//! message. The product is held against this in the same run; nothing of it is used here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    QueueDeclareOptions, QueuePurgeOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use sqlx::{Connection as _, PgConnection};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+/// Deliveries that are not acknowledged yet.
+const PREFETCH: u16 = 1_000;
+/// Publishes that await their confirm.
+const WINDOW: usize = 1_000;
+/// Operations of a transaction, and how many wait.
+const BATCH: usize = 256;
+const QUEUE: usize = 4_096;
+
+const IN: &str = "pipe.in";
+const OUT: &str = "pipe.out";
+
+const TABLES: &str = "\
+    create table tasks (id uuid primary key, body text not null); \
+    create table states (id uuid primary key, owner bigint not null, epoch bigint not null, status text not null) \
+        with (fillfactor = 50); \
+    create table results (id uuid primary key, agent text not null, at timestamptz not null, body text not null); \
+    create index results_by_agent on results (agent, at); \
+    create table outbox (id uuid primary key)";
+
+const ACCEPT: [&str; 2] = [
+    "insert into tasks select * from unnest($1::uuid[], $2::text[]) on conflict do nothing",
+    "insert into states select id, 1, 1, 'running' from unnest($1::uuid[]) as n (id) on conflict do nothing",
+];
+const COMPLETE: [&str; 3] = [
+    "insert into results select n.id, 'bench', now(), n.body from unnest($1::uuid[], $2::text[]) as n (id, body) \
+     join states s on s.id = n.id and s.epoch = 1",
+    "update states set status = 'succeeded' where id = any($1) and epoch = 1 and status = 'running'",
+    "insert into outbox select * from unnest($1::uuid[])",
+];
+const TOLD: &str = "delete from outbox where id = any($1)";
+
+/// The pipe, with its queues and tables.
+pub(crate) struct Pipe {
+    broker: Connection,
+    database: String,
+}
+
+/// What the writer is asked for.
+enum Write {
+    Accept(uuid::Uuid, String, u64),
+    Complete(uuid::Uuid, String),
+    Told(uuid::Uuid),
+}
+
+type Job = (Write, oneshot::Sender<()>);
+
+impl Pipe {
+    /// On an empty database and a vhost with nothing of that name in it.
+    pub(crate) async fn open(broker: &str, database: &str) -> Self {
+        let broker = Connection::connect(broker, ConnectionProperties::default()).await.expect("the broker");
+        let channel = broker.create_channel().await.expect("a channel");
+        for name in [IN, OUT] {
+            let mut arguments = FieldTable::default();
+            arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+            let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+            channel.queue_declare(name.into(), options, arguments).await.expect("a queue");
+        }
+        let mut connection = PgConnection::connect(database).await.expect("the database");
+        sqlx::raw_sql(TABLES).execute(&mut connection).await.expect("tables");
+        Self { broker, database: database.to_owned() }
+    }
+
+    /// Publishes so many messages, confirmed; answers how many a second.
+    pub(crate) async fn fill(&self, messages: usize, body: &str) -> f64 {
+        let channel = confirming(&self.broker).await;
+        let room = Arc::new(Semaphore::new(WINDOW));
+        let begun = Instant::now();
+        for _ in 0..messages {
+            let place = room.clone().acquire_owned().await.expect("open");
+            let confirm = publish(&channel, IN, body).await;
+            tokio::spawn(async move {
+                confirm.await.expect("a confirm");
+                drop(place);
+            });
+        }
+        let _all = room.acquire_many(WINDOW as u32).await.expect("open");
+        messages as f64 / begun.elapsed().as_secs_f64()
+    }
+
+    /// Takes so many messages and does nothing but acknowledge them, many at once; answers how many a second.
+    pub(crate) async fn consume(&self, messages: usize) -> f64 {
+        let (channel, mut deliveries) = self.consumer("raw").await;
+        let (mut taken, mut begun) = (0, Instant::now());
+        while taken < messages {
+            let delivery = deliveries.next().await.expect("a consumer").expect("a delivery");
+            if taken == 0 {
+                begun = Instant::now();
+            }
+            taken += 1;
+            if taken % 64 == 0 || taken == messages {
+                let multiple = BasicAckOptions { multiple: true };
+                channel.basic_ack(delivery.delivery_tag, multiple).await.expect("an acknowledgement");
+            }
+        }
+        let rate = messages as f64 / begun.elapsed().as_secs_f64();
+        channel.close(200, "done".into()).await.expect("it closes");
+        rate
+    }
+
+    /// Works off so many messages; answers how many a second, from the first output to the last.
+    pub(crate) async fn drain(&self, messages: usize) -> f64 {
+        let (channel, mut deliveries) = self.consumer("pipe").await;
+        let (jobs, waiting) = mpsc::channel(QUEUE);
+        let connection = PgConnection::connect(&self.database).await.expect("the database");
+        let writer = tokio::spawn(write(connection, channel.clone(), waiting));
+        let out = confirming(&self.broker).await;
+        let told = Arc::new(AtomicU64::new(0));
+        let (first, mut was_first) = oneshot::channel();
+        let first = Arc::new(std::sync::Mutex::new(Some(first)));
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..messages {
+            let delivery = deliveries.next().await.expect("a consumer").expect("a delivery");
+            let (id, body) = (uuid::Uuid::now_v7(), String::from_utf8(delivery.data).expect("text"));
+            // In the order of delivery: an acknowledgement is for all before it.
+            let accepted = submit(&jobs, Write::Accept(id, body, delivery.delivery_tag)).await;
+            let (jobs, out, told, first) = (jobs.clone(), out.clone(), told.clone(), first.clone());
+            tasks.spawn(async move {
+                accepted.await.expect("accepted");
+                let result = format!("{{\"seq\":0,\"act\":{{\"text\":\"{}\"}}}}", "done ".repeat(80));
+                submit(&jobs, Write::Complete(id, result.clone())).await.await.expect("completed");
+                publish(&out, OUT, &result).await.await.expect("a confirm");
+                if told.fetch_add(1, Ordering::Relaxed) == 0
+                    && let Some(first) = first.lock().ok().and_then(|mut first| first.take())
+                {
+                    first.send(Instant::now()).ok();
+                }
+                submit(&jobs, Write::Told(id)).await.await.expect("told");
+            });
+        }
+        while tasks.join_next().await.is_some() {}
+        let begun = was_first.try_recv().expect("the first output");
+        let rate = (messages - 1) as f64 / begun.elapsed().as_secs_f64();
+        drop(jobs);
+        writer.await.expect("the writer");
+        channel.queue_purge(OUT.into(), QueuePurgeOptions::default()).await.expect("it is emptied");
+        channel.close(200, "done".into()).await.expect("it closes");
+        rate
+    }
+
+    async fn consumer(&self, tag: &str) -> (Channel, lapin::Consumer) {
+        let channel = self.broker.create_channel().await.expect("a channel");
+        channel.basic_qos(PREFETCH, BasicQosOptions::default()).await.expect("a prefetch");
+        let options = BasicConsumeOptions::default();
+        let consumer = channel.basic_consume(IN.into(), tag.into(), options, FieldTable::default()).await;
+        (channel, consumer.expect("a consumer"))
+    }
+}
+
+async fn confirming(broker: &Connection) -> Channel {
+    let channel = broker.create_channel().await.expect("a channel");
+    channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
+    channel
+}
+
+/// Sends one message; what comes back waits for its confirm.
+async fn publish(channel: &Channel, queue: &str, body: &str) -> lapin::PublisherConfirm {
+    let properties = BasicProperties::default().with_delivery_mode(2);
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    channel.basic_publish("".into(), queue.into(), options, body.as_bytes(), properties).await.expect("published")
+}
+
+async fn submit(jobs: &mpsc::Sender<Job>, write: Write) -> oneshot::Receiver<()> {
+    let (reply, answer) = oneshot::channel();
+    jobs.send((write, reply)).await.expect("the writer");
+    answer
+}
+
+/// The one writer.
+async fn write(mut connection: PgConnection, channel: Channel, mut waiting: mpsc::Receiver<Job>) {
+    let mut jobs = Vec::with_capacity(BATCH);
+    while waiting.recv_many(&mut jobs, BATCH).await > 0 {
+        let (mut accepted, mut bodies, mut ended, mut results, mut told) = (vec![], vec![], vec![], vec![], vec![]);
+        let (mut replies, mut tag) = (Vec::with_capacity(jobs.len()), None);
+        for (write, reply) in jobs.drain(..) {
+            replies.push(reply);
+            match write {
+                Write::Accept(id, body, of) => {
+                    accepted.push(id);
+                    bodies.push(body);
+                    tag = Some(of);
+                }
+                Write::Complete(id, body) => {
+                    ended.push(id);
+                    results.push(body);
+                }
+                Write::Told(id) => told.push(id),
+            }
+        }
+        let mut transaction = connection.begin().await.expect("a transaction");
+        if !accepted.is_empty() {
+            let tasks = sqlx::query(ACCEPT[0]).bind(&accepted).bind(&bodies);
+            tasks.execute(&mut *transaction).await.expect("tasks");
+            sqlx::query(ACCEPT[1]).bind(&accepted).execute(&mut *transaction).await.expect("states");
+        }
+        if !ended.is_empty() {
+            let entries = sqlx::query(COMPLETE[0]).bind(&ended).bind(&results);
+            entries.execute(&mut *transaction).await.expect("results");
+            for statement in &COMPLETE[1..] {
+                sqlx::query(*statement).bind(&ended).execute(&mut *transaction).await.expect("states and outbox");
+            }
+        }
+        if !told.is_empty() {
+            sqlx::query(TOLD).bind(&told).execute(&mut *transaction).await.expect("told");
+        }
+        transaction.commit().await.expect("a commit");
+        if let Some(tag) = tag {
+            channel.basic_ack(tag, BasicAckOptions { multiple: true }).await.expect("an acknowledgement");
+        }
+        for reply in replies {
+            reply.send(()).ok();
+        }
+    }
+}
+
+/// Long enough for whatever is counted here.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
