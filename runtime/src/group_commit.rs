@@ -80,6 +80,8 @@ pub struct Intake<S: Session> {
     closing: Arc<AtomicBool>,
     counts: Arc<Counts>,
     batch_max: usize,
+    /// Operations of the last batch.
+    answered: usize,
 }
 
 /// What a writer has done since it started, and who hears of each transaction.
@@ -127,7 +129,7 @@ impl<S: Session> Queue<S> {
         let closing = Arc::new(AtomicBool::new(false));
         let counts = Arc::<Counts>::default();
         let tasks = TaskTracker::new();
-        tasks.spawn(work(Intake { waiting, closing: closing.clone(), counts: counts.clone(), batch_max }));
+        tasks.spawn(work(Intake { waiting, closing: closing.clone(), counts: counts.clone(), batch_max, answered: 0 }));
         tasks.close();
         Self { waiting: sender, closing, tasks, counts }
     }
@@ -193,20 +195,22 @@ impl<S: Session> Intake<S> {
                 return None;
             }
             let batch = Batch::of(&mut taken);
+            self.answered = batch.len();
             if !batch.is_empty() {
                 return Some(batch);
             }
         }
     }
 
-    /// Gives others their turn for as long as that brings more, up to a full batch. No time is waited for: on an idle
-    /// node this is over at once.
+    /// Gives others their turn for as long as that brings more, until all who were answered are back, or a batch is full. No
+    /// time is waited for: on an idle node this is over at once.
     async fn let_in(&self) {
+        let all = self.waiting.len() + self.answered;
         for _ in 0..TURNS_MAX {
             let before = self.waiting.len();
             tokio::task::yield_now().await;
             let now = self.waiting.len();
-            if now == before || now >= self.batch_max {
+            if now == before || now >= all.min(self.batch_max) {
                 return;
             }
         }

@@ -76,7 +76,7 @@ impl Default for Options {
             doubt_timeout: Duration::from_secs(30),
             migrate_timeout: Duration::from_mins(5),
             start_timeout: Duration::from_secs(30),
-            batch_max: 256,
+            batch_max: 1024,
             writer_queue_max: 4096,
         }
     }

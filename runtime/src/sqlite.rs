@@ -56,7 +56,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             readers: 4,
-            batch_max: 256,
+            batch_max: 1024,
             writer_queue_max: 4096,
             busy_timeout: Duration::from_secs(5),
             page_cache_bytes: 16 * 1024 * 1024,

@@ -83,7 +83,7 @@ async fn rows(url: String) -> Result<(), String> {
 /// Counted by us and by the server: a row knows the transaction that wrote it. The first append is held at a lock until
 /// all the others wait, so that how many share a transaction is nobody's speed.
 async fn shares(url: String) -> Result<(), String> {
-    let (database, stores) = open(&url).await;
+    let (database, stores) = open_with(&url, &Options { batch_max: 256, ..Options::default() }).await;
     let claims = join_all((0..300).map(|_| accept(&stores))).await;
     let before = database.writer().written();
     let mut holder = PgConnection::connect(&url).await.unwrap();
@@ -227,7 +227,11 @@ async fn write(stores: Stores, claim: Claim, writing: Arc<Writing>) -> u32 {
 }
 
 pub(crate) async fn open(url: &str) -> (Database, Stores) {
-    let database = Database::open(&url.into(), &Options::default()).await.expect("the database opens");
+    open_with(url, &Options::default()).await
+}
+
+async fn open_with(url: &str, options: &Options) -> (Database, Stores) {
+    let database = Database::open(&url.into(), options).await.expect("the database opens");
     (database.clone(), postgres::stores(database, store::Options::default()))
 }
 

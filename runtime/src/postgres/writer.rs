@@ -21,6 +21,7 @@
 //!
 //! The queue is [`crate::group_commit`]'s. Who calls: `store/postgres`.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -28,7 +29,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Connection as _, Postgres, Row as _};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::{Error, Options, connected};
 pub use crate::group_commit::Written;
@@ -72,7 +73,8 @@ impl Writer {
         let (settings, of_node) = (options.clone(), life.clone());
         let work = |intake| {
             let (wait, next_try) = (BACKOFF_BASE, Instant::now());
-            Work { session, connect, options: settings, life: of_node, intake, wait, next_try }.run()
+            let patience = Box::pin(sleep_until(next_try));
+            Work { session, connect, options: settings, life: of_node, intake, wait, next_try, patience }.run()
         };
         Self { queue: Queue::start(options.writer_queue_max, options.batch_max, work), life }
     }
@@ -189,6 +191,9 @@ struct Work {
     wait: Duration,
     /// The server is not tried before.
     next_try: Instant,
+    /// How long a write that is alone is waited for. One timer for all of them: a new one would wake the runtime's clock each
+    /// time, and one that is put off does not.
+    patience: Pin<Box<Sleep>>,
 }
 
 impl Work {
@@ -237,13 +242,23 @@ impl Work {
         let mut session = self.session().await?;
         session.life = life;
         let limit = self.options.answer_timeout;
-        let cause = match timeout(limit, batch.execute_alone(&mut session)).await {
-            Ok(Ok(written)) => {
+        self.patience.as_mut().reset(Instant::now() + limit);
+        let written = tokio::select! {
+            biased;
+            written = batch.execute_alone(&mut session) => written,
+            () = self.patience.as_mut() => Err(silent(limit)),
+        };
+        let cause = match written {
+            Ok(true) => {
                 self.session = Some(session);
-                return if written { Ok(rows) } else { self.ordinary(batch, false).await };
+                return Ok(rows);
             }
-            Ok(Err(cause)) => cause,
-            Err(_) => silent(limit),
+            Err(cause @ (Error::Unavailable(_) | Error::Closed)) => cause,
+            // It changed nothing, or was refused: that is an answer. The ordinary way says why.
+            Ok(false) | Err(_) => {
+                self.session = Some(session);
+                return self.ordinary(batch, false).await;
+            }
         };
         // The connection goes, whatever it still has to say; a late answer must not meet the next question.
         drop(session);

@@ -288,7 +288,7 @@ section! {
         /// Connections for reading the SQLite file.
         readers: u32 = 4, count(256);
         /// Writes that go into one transaction, at most; none is waited for.
-        batch_max: usize = 256, count(10_000);
+        batch_max: usize = 1024, count(10_000);
         /// Writes that wait for the writer; the next caller waits for a place.
         writer_queue_max: usize = 4096, count(1_000_000);
         /// How long a reader or the writer waits for the SQLite file.
