@@ -41,6 +41,7 @@ bench: tools ## measures, beside a baseline in the same run; ONLY=name for one; 
 chaos: tools postgresql redis rabbitmq ## faults for as long as it takes: servers away, lines cut and sick; `make test` has the short ones
 	$(CARGO) build $(LOCKED)
 	TROUPE_CHAOS=long $(CARGO) test $(LOCKED) --package troupe-tests --test postgres commit
+	TROUPE_CHAOS=long $(CARGO) test $(LOCKED) --package troupe-tests --test postgres lonely
 	TROUPE_CHAOS=long $(CARGO) test $(LOCKED) --package troupe-tests --test system -- chaos outages --nocapture --test-threads 1
 
 live: tools ## a small real model on this machine, through the openai provider (needs python3; builds it once)

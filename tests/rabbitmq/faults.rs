@@ -18,6 +18,8 @@ use troupe_tests::rabbitmq::RabbitMq;
 
 /// How long a case waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Queues that are declared beside the one that is asked for.
+const OTHERS: usize = 60;
 /// Publishers of a load; each has one event under way.
 const PUBLISHERS: usize = 32;
 
@@ -298,6 +300,12 @@ async fn not_there(broker: &mut RabbitMq, url: String) -> Outcome {
         let begun = Instant::now();
         let declared = bus.declare(queue(false)).await;
         ensure(matches!(declared, Err(Error::Deferred(_))), || format!("declared without a broker: {declared:?}"))?;
+        // Others that are declared before it or after it, whichever comes: time in which it is not there yet.
+        for number in 0..OTHERS {
+            let (name, bindings) = (format!("other-{number}"), vec!["other".parse().unwrap()]);
+            let declared = bus.declare(QueueSpec { name, bindings, single_active_consumer: false }).await;
+            ensure(declared.is_err(), || "declared without a broker".to_owned())?;
+        }
         let mut consumer = bus.consume("q", 10).await.map_err(failed)?;
         let published = bus.publish(event(1), Routing::Mandatory).await;
         ensure(matches!(published, Err(Error::Unavailable(_))), || format!("published to nobody: {published:?}"))?;
@@ -307,14 +315,27 @@ async fn not_there(broker: &mut RabbitMq, url: String) -> Outcome {
         ensure(matches!(letters, Err(Error::Unavailable(_))), || format!("letters of nobody: {letters:?}"))?;
         let told = begun.elapsed();
         until_connection(&bus, "away", |connection| connection.state == "away" && connection.error.is_some()).await?;
-        broker.resume().await;
-        let back = until_connection(&bus, "connected", Connection::is_well).await?;
-        let begun = Instant::now();
-        while let Err(error) = bus.publish(event(2), Routing::Mandatory).await {
-            ensure(begun.elapsed() < PATIENCE, || format!("what was declared is not made: {error}"))?;
-            sleep(Duration::from_millis(20)).await;
-        }
-        let made = begun.elapsed();
+        // The whole time: between the connection and the declaration nobody must hear that there is no such queue.
+        let publishing = async {
+            let begun = Instant::now();
+            loop {
+                match (bus.publish(event(2), Routing::Mandatory).await, bus.send("q", event(2)).await) {
+                    (Ok(_), Ok(())) => return Ok(Instant::now()),
+                    (Ok(_) | Err(Error::Unavailable(_)), Ok(()) | Err(Error::Unavailable(_))) => {}
+                    other => return Err(format!("before the queue is made: {other:?}")),
+                }
+                ensure(begun.elapsed() < PATIENCE, || "what was declared is not made".to_owned())?;
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let coming = async {
+            broker.resume().await;
+            let back = until_connection(&bus, "connected", Connection::is_well).await?;
+            Ok::<_, String>((back, Instant::now()))
+        };
+        let (published, back) = tokio::join!(publishing, coming);
+        let (back, connected) = back?;
+        let made = published?.saturating_duration_since(connected);
         next(&mut consumer).await?.settle.ack();
         bus.close().await;
         Ok(format!(

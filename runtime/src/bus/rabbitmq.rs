@@ -41,7 +41,7 @@ mod topology;
 mod wire;
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -96,6 +96,8 @@ struct Inner {
     made: watch::Sender<bool>,
     /// What was declared here, the last word on each queue; and one declaration of a queue at a time.
     wanted: Mutex<HashMap<String, Wanted>>,
+    /// How many of them wait for the broker.
+    deferred: AtomicUsize,
     declaring: Semaphore,
     intakes: Mutex<HashMap<String, Arc<Intake>>>,
     rooms: Rooms,

@@ -4,6 +4,7 @@
 //! [intakes](super::intake) whose queue was deleted.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use lapin::Channel;
 use lapin::options::QueueBindOptions;
@@ -20,6 +21,8 @@ pub(super) struct Wanted {
     pub(super) spec: QueueSpec,
     /// The broker was told.
     done: bool,
+    /// The broker was away; it is told when it is there.
+    deferred: bool,
     one_by_one: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -28,16 +31,40 @@ impl Inner {
         let lock = self.want(&spec);
         let _one_by_one = lock.lock().await;
         let _turn = self.declaring.acquire().await.map_err(|_| Error::Unavailable("the bus is closed".to_owned()))?;
-        self.in_time(&spec.name, self.make(&spec)).await.map_err(|error| match error {
+        let made = self.in_time(&spec.name, self.make(&spec)).await.map_err(|error| match error {
             Error::Unavailable(why) => Error::Deferred(why),
             other => other,
-        })?;
+        });
         self.wanted(|wanted| {
             if let Some(wanted) = wanted.get_mut(&spec.name).filter(|wanted| wanted.spec == spec) {
-                wanted.done = true;
+                wanted.done = made.is_ok();
+                self.defer(wanted, matches!(made, Err(Error::Deferred(_))));
             }
         });
-        Ok(())
+        made
+    }
+
+    /// What is published now could miss a queue that the broker has not been told of: it is refused, and comes again.
+    pub(super) fn refuse_deferred(&self, concerns: impl Fn(&QueueSpec) -> bool) -> Result<(), Error> {
+        if self.deferred.load(Ordering::Acquire) == 0 {
+            return Ok(());
+        }
+        let missed = self.wanted(|wanted| {
+            let mut deferred = wanted.values().filter(|wanted| wanted.deferred);
+            deferred.find(|wanted| concerns(&wanted.spec)).map(|wanted| wanted.spec.name.clone())
+        });
+        match missed {
+            Some(queue) => Err(Error::Unavailable(format!("{}: queue {queue} is not declared yet", self.place))),
+            None => Ok(()),
+        }
+    }
+
+    fn defer(&self, wanted: &mut Wanted, deferred: bool) {
+        match (std::mem::replace(&mut wanted.deferred, deferred), deferred) {
+            (false, true) => self.deferred.fetch_add(1, Ordering::AcqRel),
+            (true, false) => self.deferred.fetch_sub(1, Ordering::AcqRel),
+            _ => return,
+        };
     }
 
     /// Keeps a declaration in mind.
@@ -46,6 +73,7 @@ impl Inner {
             let entry = wanted.entry(spec.name.clone()).or_insert_with(|| Wanted {
                 spec: spec.clone(),
                 done: false,
+                deferred: false,
                 one_by_one: Arc::default(),
             });
             if entry.spec != *spec {

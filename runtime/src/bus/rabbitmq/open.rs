@@ -138,6 +138,7 @@ impl RabbitBus {
             letters,
             made: watch::channel(false).0,
             wanted: std::sync::Mutex::default(),
+            deferred: std::sync::atomic::AtomicUsize::default(),
             declaring: tokio::sync::Semaphore::new(super::DECLARED_AT_ONCE),
             intakes: std::sync::Mutex::default(),
             rooms: super::Rooms::default(),

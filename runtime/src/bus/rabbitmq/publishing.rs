@@ -30,6 +30,7 @@ impl Inner {
     pub(super) async fn publish(self: &Arc<Self>, event: &Arc<Event>, routing: Routing) -> Result<usize, Error> {
         let body = self.options.bus.body(event)?;
         self.out.refuse_hopeless()?;
+        self.refuse_deferred(|spec| spec.bindings.iter().any(|pattern| pattern.matches(&event.topic)))?;
         self.bindings.caught_up_once().await?;
         let queues = self.bindings.with(|bindings| bindings.of(&event.topic));
         let _places = self.enter(&queues).await?;
@@ -55,6 +56,7 @@ impl Inner {
     pub(super) async fn send(self: &Arc<Self>, queue: &str, event: &Arc<Event>) -> Result<(), Error> {
         let body = self.options.bus.body(event)?;
         self.out.refuse_hopeless()?;
+        self.refuse_deferred(|spec| spec.name == queue)?;
         wire::name(queue)?;
         let known = self.bindings.with(|bindings| bindings.known(queue).is_some());
         let queues: Vec<Arc<str>> = known.then(|| queue.into()).into_iter().collect();
