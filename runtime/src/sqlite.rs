@@ -208,7 +208,7 @@ impl Database {
     }
 }
 
-/// How the writer's connection is opened. A batch changes a page for each of its steps, for ids are scattered. By default
+/// How the writer's connection is opened. A batch changes many pages, for the ids of steps and tasks are scattered. By default
 /// SQLite would keep the pages of a small batch only, copy each page that a statement changes to a temporary file before
 /// (so that it can undo that statement alone), and fold every few batches: more reading and writing than the commits
 /// themselves.
