@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::admin::Admin;
 use crate::wait::{PATIENCE, until};
@@ -48,14 +48,39 @@ impl Owned {
     /// # Panics
     /// When it cannot be sent.
     pub fn signal(&self, signal: Signal) {
-        let process = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).expect("the id of a process");
-        kill_process(process, signal).expect("a child of ours takes a signal");
+        kill_process(self.pid(), signal).expect("a child of ours takes a signal");
+    }
+
+    /// Nothing of it moves from now on; its lines stay.
+    ///
+    /// The signal alone is not enough: until the thread that takes it has its turn on the processor, the others go on.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+        // Told once the last thread has stopped; kept, so that whoever waits for the end is not told of this.
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::Pid(self.pid()), stopped).expect("a child of ours can be waited for");
+        assert!(status.is_some_and(|status| status.stopped()), "it has ended instead");
+    }
+
+    /// It goes on.
+    ///
+    /// # Panics
+    /// When it has ended and was asked how.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
     }
 
     /// Its id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.0.id()
+    }
+
+    fn pid(&self) -> Pid {
+        i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).expect("the id of a process")
     }
 }
 
@@ -115,12 +140,12 @@ impl NodeProcess {
 
     /// Stops it in its tracks: it holds everything and does nothing until it is thawed.
     pub fn freeze(&self) {
-        self.process.signal(Signal::STOP);
+        self.process.freeze();
     }
 
     /// Lets it go on.
     pub fn thaw(&self) {
-        self.process.signal(Signal::CONT);
+        self.process.thaw();
     }
 
     /// Waits for its end.

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::node::Owned;
@@ -128,7 +127,7 @@ impl RabbitMq {
     /// # Panics
     /// When it does not run.
     pub fn freeze(&self) {
-        self.server.as_ref().expect("a broker").signal(Signal::STOP);
+        self.server.as_ref().expect("a broker").freeze();
     }
 
     /// It goes on, with all that was sent to it meanwhile.
@@ -136,7 +135,7 @@ impl RabbitMq {
     /// # Panics
     /// When it does not run.
     pub fn thaw(&self) {
-        self.server.as_ref().expect("a broker").signal(Signal::CONT);
+        self.server.as_ref().expect("a broker").thaw();
     }
 
     /// New, empty vhosts, in one go.

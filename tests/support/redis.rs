@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufStream};
 use tokio::net::TcpStream;
@@ -110,7 +109,7 @@ impl Redis {
     /// # Panics
     /// When it does not run.
     pub fn freeze(&self) {
-        self.server.as_ref().expect("a server").signal(Signal::STOP);
+        self.server.as_ref().expect("a server").freeze();
     }
 
     /// It goes on, with all that was sent to it meanwhile.
@@ -118,7 +117,7 @@ impl Redis {
     /// # Panics
     /// When it does not run.
     pub fn thaw(&self) {
-        self.server.as_ref().expect("a server").signal(Signal::CONT);
+        self.server.as_ref().expect("a server").thaw();
     }
 
     /// It forgets everything.
