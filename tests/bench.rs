@@ -56,7 +56,12 @@ mod tasks;
 use std::path::Path;
 
 use figure::Figure;
+use mimalloc::MiMalloc;
 use troupe_tests::postgres::Postgres;
+
+/// As in the product; the pipe has it too.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Rounds that count.
 const ROUNDS: usize = 5;

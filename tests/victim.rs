@@ -204,6 +204,6 @@ async fn at_rest(troupe: &Troupe, stores: &Stores, orders: &Orders) -> Outcome<b
     let queues = troupe.ports().bus.health().await?.depths;
     // What a former life left to tell is this one's to tell, whoever of the two of us notices it first.
     let own = troupe.lease().incarnation();
-    let untold = stores.outbox.inherit(own).await? > 0 || !stores.outbox.pending(own, 1).await?.is_empty();
+    let untold = stores.outbox.inherit(own).await? > 0 || !stores.outbox.pending(own, i64::MIN, 1).await?.is_empty();
     Ok(!untold && queues.iter().all(|(_, depth)| *depth == 0))
 }

@@ -189,7 +189,7 @@ impl Inbox {
         match stage.ports.stores.tasks.accept(acceptance).await {
             Ok(Accepted::New(claim)) => {
                 delivery.settle.ack();
-                Ok(Some(Arc::new(self.work(&event, claim, slots))))
+                Ok(Some(Arc::new(self.work(event, claim, slots))))
             }
             Ok(Accepted::Duplicate(task)) => {
                 tracing::debug!(task_id = %task, event_id = event.id, "accepted before");
@@ -207,15 +207,14 @@ impl Inbox {
         }
     }
 
-    fn work(&self, event: &Event, claim: Claim, (own, node): Slots) -> Work {
+    fn work(&self, event: Arc<Event>, claim: Claim, (own, node): Slots) -> Work {
         Work {
             claim,
             tenure: Tenure::of(claim),
             run: claim.task.run(0),
             step_no: 0,
             copied: 0,
-            input: event.input(),
-            trace: event.traceparent.clone(),
+            event,
             accepted_at: self.parts.stage.ports.clock.now(),
             served: self.parts.served.clone(),
             claims: 1,

@@ -172,7 +172,7 @@ impl Recovery {
         let Some(pool) = (self.pool)(served.mode()) else { return Ok(()) };
         let Some(work) = self.claim(own, orphan, served.clone()).await? else { return Ok(()) };
         tracing::info!(
-            trace_id = work.trace.trace_id(),
+            trace_id = work.event.traceparent.trace_id(),
             task_id = %orphan.task,
             step_id = %orphan.step.id,
             agent = %orphan.agent,
@@ -208,9 +208,8 @@ impl Recovery {
             run: orphan.step.run,
             step_no: orphan.step.step_no,
             copied: orphan.step.copied,
-            input: event.input(),
-            trace: event.traceparent.clone(),
             accepted_at: event.time,
+            event: Arc::new(event),
             served,
             // As seen before this claim; one more by now.
             claims: orphan.step.claims + 1,

@@ -1,31 +1,43 @@
 //! The relay: tells the bus what the outbox holds.
 //!
-//! Started by the root, woken by steps that end ([`hint::RelayHint`]) and by its own timer; owns nothing but its place in the
-//! loop. It publishes the end of a step, confirmed, and only then takes it out of the outbox; what it did twice is one
-//! event, for its id is derived from the step. A failed task's event is put among the dead letters the same way. When
-//! the relay dies it is started again and finds the outbox as it was; while the bus is away the outbox waits.
+//! Started by the root, woken by steps that end ([`hint::RelayHint`]) and by its own timer. It publishes the end of a step,
+//! confirmed, and only then takes it out of the outbox; what it did twice is one event, for its id is derived from the step. A
+//! failed task's event is put among the dead letters the same way.
+//!
+//! ```text
+//! a step ends ─┬─ outbox row, in the completing transaction ──────► read when memory has lost something ─┐
+//!              └─ the same end, in memory, as long as there is room ─► told, many at a time ◄───────────┘
+//!                                                                      └─► confirmed ─► outbox row deleted
+//! ```
+//!
+//! It owns the queue of ends in memory, which is only there so that nobody has to read what somebody has just written: when the
+//! relay dies, or the queue overflows, or the bus was away, the outbox has all of it.
 //!
 //! An answer that is too large for an event is told in short. What the bus will never take is a dead letter, with the
 //! cause `untold`: it must not stand in the way of the ends behind it.
 
 pub mod hint;
+mod round;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use futures::future::join_all;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use troupe_runtime::bus::{self, DeadLetter, Routing};
 use troupe_runtime::domain::agent::SlackReply;
 use troupe_runtime::domain::answer::{Answered, Origin};
 use troupe_runtime::domain::ids::{TaskId, event_id_from};
 use troupe_runtime::domain::outcome::{Failure, Outcome};
+use troupe_runtime::domain::step::Incarnation;
 use troupe_runtime::domain::topic::{REPLY_QUEUE, inbox_queue};
 use troupe_runtime::fault::Faulty as _;
 use troupe_runtime::store::Told;
 use troupe_runtime::supervision::ChildContext;
 
 use self::hint::RelayMessage;
+use self::round::{Round, Untold};
 use crate::stage::Stage;
 
 /// The part of an event's limit, in characters, that an answer told in short may have: a character takes up to six
@@ -38,6 +50,20 @@ pub struct Relay {
     replies: Arc<BTreeMap<String, SlackReply>>,
 }
 
+/// What it has before it.
+pub struct Desk {
+    /// Ends in memory; each is in the outbox too.
+    ends: mpsc::Receiver<Told>,
+    /// Ends that were read from the outbox last: they may come by memory yet.
+    read: HashSet<i64>,
+    /// The outbox has to be read.
+    behind: bool,
+    /// Nothing is told before: the bus or the store did not answer.
+    rests_until: Option<Instant>,
+    /// Whose ends these are.
+    teller: Option<Incarnation>,
+}
+
 impl Relay {
     /// Starts one life of it; `replies` says where each agent's answers go.
     pub async fn start(
@@ -48,31 +74,94 @@ impl Relay {
         context.spawn(Self { stage, replies }, ()).await
     }
 
-    /// Tells everything that is in the outbox, batch by batch.
-    async fn tell_all(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let (outbox, limit) = (&self.stage.ports.stores.outbox, self.stage.options.relay_batch);
-        // What another would tell by now is not told here too.
-        while let Some(own) = self.stage.lease.own() {
-            let pending = outbox.pending(own, limit).await?;
-            let (full, mut told, mut failure) = (pending.len() == limit, Vec::with_capacity(pending.len()), None);
-            let results = join_all(pending.iter().map(|end| self.tell(end))).await;
-            for (end, result) in pending.iter().zip(results) {
-                match result {
-                    Ok(()) => told.push(end.seq),
-                    Err(error) => failure = Some(error),
+    /// Tells everything that is there.
+    async fn tell_all(&self, desk: &mut Desk) -> Result<(), Untold> {
+        loop {
+            desk.behind |= self.stage.relay.is_behind();
+            // What another would tell by now is not told here too.
+            let own = self.stage.lease.own();
+            desk.behind |= own != desk.teller;
+            desk.teller = own;
+            let Some(own) = own else {
+                desk.forget();
+                return Ok(());
+            };
+            if desk.behind {
+                self.catch_up(desk, own).await?;
+                desk.behind = false;
+            }
+            self.tell_what_comes(desk).await?;
+            if !self.stage.relay.is_behind() {
+                return Ok(());
+            }
+            desk.behind = true;
+        }
+    }
+
+    /// Tells everything that is in the outbox, many ends at a time.
+    async fn catch_up(&self, desk: &mut Desk, own: Incarnation) -> Result<(), Untold> {
+        let (mut round, limit) = (self.round(), self.stage.options.relay_batch);
+        let (mut after, mut full) = (i64::MIN, true);
+        while full && self.stage.lease.own() == Some(own) {
+            // Committed by now, so it is among what is read from here on, or was before.
+            desk.forget();
+            let mut reading = self.stage.ports.stores.outbox.pending(own, after, limit);
+            let page = loop {
+                tokio::select! {
+                    page = &mut reading => break page?,
+                    told = round.next() => told?,
                 }
-            }
-            if !told.is_empty() {
-                outbox.told(told).await?;
-            }
-            if let Some(error) = failure {
-                return Err(error.into());
-            }
-            if !full {
-                break;
+            };
+            desk.read = page.iter().map(|end| end.seq).collect();
+            full = page.len() == limit;
+            after = page.last().map_or(after, |end| end.seq);
+            for end in page {
+                while !round.has_room() {
+                    round.next().await?;
+                }
+                round.push(Box::pin(self.tell_one(end)));
             }
         }
+        while !round.is_empty() {
+            round.next().await?;
+        }
         Ok(())
+    }
+
+    /// Tells what comes by memory, many ends at a time, until there is no more, or some of it did not come this way.
+    async fn tell_what_comes(&self, desk: &mut Desk) -> Result<(), Untold> {
+        let mut round = self.round();
+        loop {
+            let takes = !self.stage.relay.may_be_behind();
+            while takes
+                && round.has_room()
+                && let Ok(end) = desk.ends.try_recv()
+            {
+                self.take(&mut round, desk, end);
+            }
+            if round.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                told = round.next() => told?,
+                Some(end) = desk.ends.recv(), if takes && round.has_room() => self.take(&mut round, desk, end),
+            }
+        }
+    }
+
+    fn round(&self) -> Round<'_> {
+        Round::new(&*self.stage.ports.stores.outbox, self.stage.options.relay_window)
+    }
+
+    fn take<'a>(&'a self, round: &mut Round<'a>, desk: &mut Desk, end: Told) {
+        if !desk.read.remove(&end.seq) {
+            round.push(Box::pin(self.tell_one(end)));
+        }
+    }
+
+    async fn tell_one(&self, end: Told) -> Result<i64, bus::Error> {
+        self.tell(&end).await?;
+        Ok(end.seq)
     }
 
     async fn tell(&self, end: &Told) -> Result<(), bus::Error> {
@@ -81,7 +170,7 @@ impl Relay {
             bus.bury(DeadLetter {
                 id: event_id_from(&["dead-letter", &end.step.to_string()]),
                 queue: inbox_queue(&end.agent),
-                event: end.event.clone(),
+                event: (*end.event).clone(),
                 cause: failure.reason.as_str().to_owned(),
                 attempts: end.attempt,
                 first_error: failure.message.clone(),
@@ -132,29 +221,51 @@ impl Relay {
     }
 }
 
+impl Desk {
+    fn new(ends: mpsc::Receiver<Told>) -> Self {
+        Self { ends, read: HashSet::new(), behind: true, rests_until: None, teller: None }
+    }
+
+    /// Leaves what came by memory to the outbox.
+    fn forget(&mut self) {
+        while self.ends.try_recv().is_ok() {}
+    }
+}
+
 impl Actor for Relay {
     type Msg = RelayMessage;
-    type State = ();
+    type State = Desk;
     type Arguments = ();
 
-    async fn pre_start(&self, myself: ActorRef<RelayMessage>, (): ()) -> Result<(), ActorProcessingErr> {
-        self.stage.relay.set(myself.clone());
-        drop(myself.send_interval(self.stage.options.sweep_every, || RelayMessage::Look));
-        myself.cast(RelayMessage::Look)?;
-        Ok(())
+    async fn pre_start(&self, myself: ActorRef<RelayMessage>, (): ()) -> Result<Desk, ActorProcessingErr> {
+        let ends = self.stage.relay.begin(myself.clone());
+        myself.cast(RelayMessage::Sweep)?;
+        Ok(Desk::new(ends))
     }
 
     async fn handle(
         &self,
         myself: ActorRef<RelayMessage>,
-        RelayMessage::Look: RelayMessage,
-        (): &mut (),
+        message: RelayMessage,
+        desk: &mut Desk,
     ) -> Result<(), ActorProcessingErr> {
         self.stage.relay.heard();
-        if let Err(error) = self.tell_all().await {
+        match message {
+            RelayMessage::Sweep => {
+                desk.behind = true;
+                drop(myself.send_after(self.stage.options.sweep_every, || RelayMessage::Sweep));
+            }
+            // Whoever ends a step meanwhile need not find out again.
+            RelayMessage::Look if desk.rests_until.is_some_and(|until| Instant::now() < until) => return Ok(()),
+            RelayMessage::Look => {}
+        }
+        desk.rests_until = None;
+        if let Err(error) = self.tell_all(desk).await {
             tracing::warn!(%error, "the outbox waits: the bus or the store does not answer");
-            // Not until somebody ends a step: nobody can, and what is there waits already.
-            drop(myself.send_after(self.stage.options.store_wait_max, || RelayMessage::Look));
+            let rest = self.stage.options.store_wait_max;
+            desk.behind = true;
+            desk.rests_until = Some(Instant::now() + rest);
+            drop(myself.send_after(rest, || RelayMessage::Look));
         }
         Ok(())
     }

@@ -36,8 +36,12 @@ pub struct Options {
     pub store_wait_max: Duration,
     /// The wait before another attempt; doubles with each.
     pub attempt_backoff: Duration,
-    /// Ends of steps that the relay tells in one go.
+    /// Ends of steps that the relay reads from the outbox in one go.
     pub relay_batch: usize,
+    /// Ends of steps that the relay tells at a time.
+    pub relay_window: usize,
+    /// Ends of steps that wait for the relay in memory; those beyond it are read from the outbox.
+    pub relay_queue: usize,
     /// How often the relay looks by itself, without a hint, and the recovery for steps that this node has lost.
     pub sweep_every: Duration,
     /// Orphaned steps that are claimed in one go.
@@ -63,6 +67,8 @@ impl Default for Options {
             store_wait_max: Duration::from_secs(1),
             attempt_backoff: Duration::from_millis(500),
             relay_batch: 256,
+            relay_window: 512,
+            relay_queue: 1024,
             sweep_every: Duration::from_secs(5),
             orphans_max: 256,
             call_timeout: Duration::from_secs(1),
@@ -102,11 +108,11 @@ impl Stage {
         Self {
             ports,
             slots: Arc::new(Semaphore::new(options.steps_max)),
+            relay: RelayHint::new(options.relay_queue),
             options: Arc::new(options),
             lease,
             in_hand: InHand::default(),
             acting: TaskTracker::new(),
-            relay: RelayHint::default(),
             ended: broadcast::Sender::new(1024),
             drain: CancellationToken::new(),
         }

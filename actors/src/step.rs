@@ -26,7 +26,7 @@ use troupe_runtime::domain::run::{Action, Brief, Mismatch, Phase, Run};
 use troupe_runtime::domain::step::StepStatus;
 use troupe_runtime::fault::{Fault, Faulty as _};
 use troupe_runtime::retry::{Backoff, BackoffOptions};
-use troupe_runtime::store::{self, Append, Completion};
+use troupe_runtime::store::{self, Append, Completion, Told};
 use troupe_runtime::supervision::Tree;
 
 use crate::stage::Stage;
@@ -175,11 +175,11 @@ impl StepActor {
     }
 
     fn brief(&self) -> Brief {
-        let Work { served, run, step_no, copied, input, .. } = &*self.work;
+        let Work { served, run, step_no, copied, event, .. } = &*self.work;
         Brief {
             run: *run,
             step_no: *step_no,
-            input: input.clone(),
+            input: event.input(),
             limits: served.spec.limits,
             retries: served.spec.retries,
             tools: served.terms.clone(),
@@ -233,7 +233,9 @@ impl StepActor {
         Ok(entries.contains(entry))
     }
 
+    /// Makes the end durable, and has the relay tell it.
     async fn complete(&self, entry: Entry, outcome: &Outcome, usage: Usage) -> Result<(), Stopped> {
+        let (attempt, at) = (entry.attempt, entry.at);
         let completion = Completion {
             claim: self.work.held(),
             agent: self.work.served.spec.name.clone(),
@@ -241,7 +243,16 @@ impl StepActor {
             outcome: outcome.clone(),
             usage,
         };
-        self.patiently(|| self.stage.ports.stores.steps.complete(completion.clone())).await
+        let place = self.patiently(|| self.stage.ports.stores.steps.complete(completion.clone())).await?;
+        let Some(seq) = place else {
+            // Written by a try whose commit was not answered: the outbox knows where.
+            self.stage.relay.look();
+            return Ok(());
+        };
+        let Completion { claim, agent, outcome, .. } = completion;
+        let event = self.work.event.clone();
+        self.stage.relay.tell(Told { seq, task: claim.task, step: claim.step, agent, event, outcome, attempt, at });
+        Ok(())
     }
 
     /// Ends a step that nobody is to try again.
@@ -332,7 +343,6 @@ impl StepActor {
                 if let Outcome::Failed { failure } = outcome {
                     tracing::warn!(reason = %failure.reason, message = failure.message, "the task failed");
                 }
-                stage.relay.look();
                 stage.ended.send(work.claim.task).ok();
             }
             Ending::Parked => {
@@ -363,7 +373,7 @@ impl Actor for StepActor {
         let work = &self.work;
         let span = tracing::info_span!(
             "step",
-            trace_id = work.trace.trace_id(),
+            trace_id = work.event.traceparent.trace_id(),
             task_id = %work.claim.task,
             step_id = %work.claim.step,
             agent = %work.served.spec.name,

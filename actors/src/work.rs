@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::OwnedSemaphorePermit;
-use troupe_runtime::domain::event::TraceParent;
+use troupe_runtime::domain::event::Event;
 use troupe_runtime::domain::ids::{RunId, StepId};
 use troupe_runtime::domain::step::Epoch;
 use troupe_runtime::store::Claim;
@@ -29,10 +29,8 @@ pub struct Work {
     pub step_no: u32,
     /// Entries at the head of its journal that a fork took over.
     pub copied: u32,
-    /// What was asked.
-    pub input: String,
-    /// The trace that it belongs to.
-    pub trace: TraceParent,
+    /// What its task was made from: what was asked, and in which trace.
+    pub event: Arc<Event>,
     /// When the task was accepted.
     pub accepted_at: DateTime<Utc>,
     /// Who does it, with what.

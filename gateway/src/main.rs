@@ -5,7 +5,13 @@
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
 use troupe_gateway::cli;
+
+/// A node makes and drops some hundred small things for each task, on all its threads, and what a burst took is to go back to the
+/// machine: docs/adr/0024.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -244,9 +244,10 @@ pub trait Steps: Send + Sync {
     async fn claim(&self, step: StepId, seen: Epoch, owner: Incarnation) -> Result<Option<Claim>, Error>;
 
     /// Ends a step: its last entry becomes its result row, its status is set, its outbox row is written, in one
-    /// transaction. [`Error::Fenced`] when the epoch is not the step's or the step is not running; [`Error::Conflict`]
+    /// transaction. Answers the outbox row's number ([`Told::seq`]); `None` when the end was written and not answered, and found
+    /// afterwards. [`Error::Fenced`] when the epoch is not the step's or the step is not running; [`Error::Conflict`]
     /// when the journal already has an entry at this place or behind it.
-    async fn complete(&self, completion: Completion) -> Result<(), Error>;
+    async fn complete(&self, completion: Completion) -> Result<Option<i64>, Error>;
 }
 
 /// A step to take up again.
@@ -310,9 +311,9 @@ pub struct Append {
 /// What must still be told to the bus.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// The oldest ends of steps that `teller` has to tell, at most `limit`: those that it has completed, and those that
-    /// it has inherited. One that cannot be read is passed over.
-    async fn pending(&self, teller: Incarnation, limit: usize) -> Result<Vec<Told>, Error>;
+    /// The oldest ends of steps that `teller` has to tell, at most `limit`, those behind the place `after` ([`Told::seq`]): those
+    /// that it has completed, and those that it has inherited. One that cannot be read is passed over.
+    async fn pending(&self, teller: Incarnation, after: i64, limit: usize) -> Result<Vec<Told>, Error>;
 
     /// Has `heir` tell what nobody who lives would tell; answers how many ends that is. Of several heirs one gets each.
     async fn inherit(&self, heir: Incarnation) -> Result<u64, Error>;
@@ -332,20 +333,14 @@ pub struct Told {
     pub step: StepId,
     /// Of whom.
     pub agent: AgentName,
-    /// In which mode.
-    pub mode: ExecutionMode,
     /// The event that it was made from.
-    pub event: Event,
+    pub event: Arc<Event>,
     /// How it ended.
     pub outcome: Outcome,
-    /// What it used.
-    pub usage: Usage,
     /// The attempt that ended it.
     pub attempt: u32,
     /// When it ended.
     pub at: DateTime<Utc>,
-    /// When the task was accepted.
-    pub accepted_at: DateTime<Utc>,
 }
 
 /// Pinned specs.

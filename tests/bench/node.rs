@@ -54,7 +54,7 @@ pub(crate) struct Node {
     waiting: Waiting,
     /// Answers so far.
     pub(crate) heard: Arc<AtomicUsize>,
-    listener: AbortHandle,
+    listener: Option<AbortHandle>,
 }
 
 /// Where a node stands.
@@ -96,16 +96,25 @@ impl Place {
 }
 
 impl Node {
-    /// A node that stands there.
+    /// A node that stands there, and somebody who takes its replies.
     pub(crate) async fn start(place: &Place) -> Self {
-        let ports = place.open().await;
+        let mut node = Self::unheard(place.open().await).await;
+        node.listen().await;
+        node
+    }
+
+    /// A node that stands on this; its replies wait in their queue.
+    pub(crate) async fn unheard(ports: Arc<Ports>) -> Self {
         let spec = parse_agent("bench.yaml", AGENT, &Agents::default()).expect("the bench's agent");
         let started = Troupe::start(ports.clone(), vec![spec], stage::Options::default(), Vec::new()).await;
         let (troupe, _over) = started.expect("the troupe");
-        let waiting = Waiting::default();
-        let mut replies = ports.bus.consume(REPLY_QUEUE, 1024).await.expect("the replies");
-        let (asking, heard) = (waiting.clone(), Arc::new(AtomicUsize::new(0)));
-        let count = heard.clone();
+        Self { troupe, ports, waiting: Waiting::default(), heard: Arc::default(), listener: None }
+    }
+
+    /// Takes the replies from now on.
+    pub(crate) async fn listen(&mut self) {
+        let mut replies = self.ports.bus.consume(REPLY_QUEUE, 1024).await.expect("the replies");
+        let (asking, count) = (self.waiting.clone(), self.heard.clone());
         let listener = tokio::spawn(async move {
             loop {
                 let deliveries = replies.next(256).await;
@@ -119,7 +128,7 @@ impl Node {
                 }
             }
         });
-        Self { troupe, ports, waiting, heard, listener: listener.abort_handle() }
+        self.listener = Some(listener.abort_handle());
     }
 
     /// Keeps `tasks` in flight for a while.
@@ -158,7 +167,7 @@ impl Node {
     /// Everything that was asked is answered and written; then it ends.
     pub(crate) async fn stop(self) {
         self.troupe.drain(Duration::from_secs(5)).await;
-        self.listener.abort();
+        self.listener.iter().for_each(AbortHandle::abort);
         self.ports.close().await;
     }
 }

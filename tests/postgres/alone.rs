@@ -53,7 +53,7 @@ async fn single(url: String) -> Result<(), String> {
     ensure(together == (false, true, true), format!("the task, the outbox, the step with the result: {together:?}"))?;
     let task = stores.tasks.task(claim.task).await.unwrap().unwrap();
     ensure(task.steps[0].status == StepStatus::Succeeded, format!("{task:?}"))?;
-    let told = stores.outbox.pending(life, 10).await.unwrap();
+    let told = stores.outbox.pending(life, i64::MIN, 10).await.unwrap();
     ensure(told.len() == 1 && told[0].task == claim.task, format!("{told:?}"))?;
     let entries = stores.journal.entries(claim.step).await.unwrap().len();
     let again = stores.tasks.accept(asked).await;
@@ -69,7 +69,7 @@ async fn lapsed(url: String) -> Result<(), String> {
     let refused = [
         stores.tasks.accept(acceptance(life)).await.map(drop),
         stores.journal.append(append(claim, 0)).await,
-        stores.steps.complete(completion(claim, 0)).await,
+        stores.steps.complete(completion(claim, 0)).await.map(drop),
     ];
     ensure(refused == [const { Err(store::Error::Lapsed) }; 3], format!("{refused:?}"))?;
     sqlx::query("update nodes set ended_at = clock_timestamp()").execute(&mut server).await.unwrap();
@@ -113,7 +113,7 @@ async fn cut(server: &Postgres, url: String, cut: fn(Way, Vec<u8>) -> Cut) -> Re
         at(ENTRY);
         let ended = stores.steps.complete(completion(claim, 1)).await;
         is_cut("a result")?;
-        let told = direct.outbox.pending(life, 10).await.unwrap();
+        let told = direct.outbox.pending(life, i64::MIN, 10).await.unwrap();
         ensure(ended.is_ok() && told.len() == 1, format!("{ended:?}, {told:?}"))?;
         direct.outbox.told(vec![told[0].seq]).await.unwrap();
         let entries = direct.journal.entries(claim.step).await.unwrap().len();

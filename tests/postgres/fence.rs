@@ -52,7 +52,7 @@ async fn writes(node: &Node, epoch_of: Claim) -> Vec<(&'static str, Result<(), E
         ("accept", stores.tasks.accept(acceptance(*life)).await.map(drop)),
         ("append", stores.journal.append(append(epoch_of, 0)).await),
         ("claim", stores.steps.claim(epoch_of.step, epoch_of.epoch, *life).await.map(drop)),
-        ("complete", stores.steps.complete(completion(epoch_of, 5)).await),
+        ("complete", stores.steps.complete(completion(epoch_of, 5)).await.map(drop)),
         ("inherit", stores.outbox.inherit(*life).await.map(drop)),
         ("memory", stores.memory.save(&agent, "s", 0, "{}").await.map(drop)),
         ("reply", stores.replies.begin(epoch_of.task).await.map(drop)),

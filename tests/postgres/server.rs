@@ -74,7 +74,7 @@ async fn rows(url: String) -> Result<(), String> {
     count();
     stores.steps.complete(completion(claim, 0)).await.unwrap();
     count();
-    let told = stores.outbox.pending(Incarnation(1), 10).await.unwrap();
+    let told = stores.outbox.pending(Incarnation(1), i64::MIN, 10).await.unwrap();
     stores.outbox.told(told.iter().map(|told| told.seq).collect()).await.unwrap();
     count();
     ensure(counts == [2, 3, 1], format!("accept, complete, told: {counts:?}"))

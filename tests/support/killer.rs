@@ -101,7 +101,7 @@ impl Hand for Killer {
         self.around(Commit::Claim, stores.steps.claim(step, seen, owner)).await
     }
 
-    async fn complete(&self, stores: &Stores, completion: Completion) -> Result<(), Error> {
+    async fn complete(&self, stores: &Stores, completion: Completion) -> Result<Option<i64>, Error> {
         self.around(Commit::Complete, stores.steps.complete(completion)).await
     }
 

@@ -19,7 +19,7 @@ use troupe_runtime::domain::ids::{StepId, TaskId};
 use troupe_runtime::domain::journal::Act;
 use troupe_runtime::domain::step::{Epoch, Incarnation};
 use troupe_runtime::sqlite::FILE_NAME;
-use troupe_runtime::store::{Acceptance, Accepted, Append, Claim, Completion, Error, ReplyState, Stores, Told};
+use troupe_runtime::store::{Acceptance, Accepted, Append, Claim, Completion, Error, ReplyState, Stores};
 
 use self::lives::{EndsOfOthers, LeaseForgiven, LifeRepeated, LivingEnded, LivingRobbed};
 use crate::killer::{Commit, Moment, Point};
@@ -215,7 +215,7 @@ impl Hand for AcceptEarly {
         stores.journal.append(append).await
     }
 
-    async fn complete(&self, stores: &Stores, completion: Completion) -> Result<(), Error> {
+    async fn complete(&self, stores: &Stores, completion: Completion) -> Result<Option<i64>, Error> {
         self.catch_up(stores).await?;
         stores.steps.complete(completion).await
     }
@@ -281,7 +281,7 @@ struct CompleteUnfenced;
 
 #[async_trait]
 impl Hand for CompleteUnfenced {
-    async fn complete(&self, stores: &Stores, completion: Completion) -> Result<(), Error> {
+    async fn complete(&self, stores: &Stores, completion: Completion) -> Result<Option<i64>, Error> {
         match stores.steps.complete(completion.clone()).await {
             Err(fenced @ Error::Fenced(_)) => {
                 let claim = as_it_stands(stores, completion.claim).await?.ok_or(fenced)?;
@@ -331,7 +331,7 @@ impl Hand for AppendLate {
         stores.journal.append(append).await
     }
 
-    async fn complete(&self, stores: &Stores, completion: Completion) -> Result<(), Error> {
+    async fn complete(&self, stores: &Stores, completion: Completion) -> Result<Option<i64>, Error> {
         self.catch_up(stores).await?;
         stores.steps.complete(completion).await
     }
@@ -350,9 +350,9 @@ struct CompleteOpen;
 
 #[async_trait]
 impl Hand for CompleteOpen {
-    async fn complete(&self, stores: &Stores, completion: Completion) -> Result<(), Error> {
+    async fn complete(&self, stores: &Stores, completion: Completion) -> Result<Option<i64>, Error> {
         let Completion { claim, entry, .. } = completion;
-        stores.journal.append(Append { claim, entry, attempts: None, status: None }).await
+        stores.journal.append(Append { claim, entry, attempts: None, status: None }).await.map(|()| None)
     }
 }
 
@@ -360,12 +360,13 @@ struct CompleteUntold;
 
 #[async_trait]
 impl Hand for CompleteUntold {
-    async fn complete(&self, stores: &Stores, completion: Completion) -> Result<(), Error> {
+    async fn complete(&self, stores: &Stores, completion: Completion) -> Result<Option<i64>, Error> {
         let Claim { step, task, .. } = completion.claim;
         stores.steps.complete(completion).await?;
         let owner = stores.tasks.task(task).await?.map_or(Incarnation(0), |task| task.steps[0].owner);
-        let pending = stores.outbox.pending(owner, usize::MAX).await?;
-        stores.outbox.told(pending.iter().filter(|told| told.step == step).map(|told| told.seq).collect()).await
+        let pending = stores.outbox.pending(owner, i64::MIN, usize::MAX).await?;
+        stores.outbox.told(pending.iter().filter(|told| told.step == step).map(|told| told.seq).collect()).await?;
+        Ok(None)
     }
 }
 
@@ -375,13 +376,13 @@ struct ToldEarly {
 
 #[async_trait]
 impl Hand for ToldEarly {
-    async fn pending(&self, stores: &Stores, teller: Incarnation, limit: usize) -> Result<Vec<Told>, Error> {
-        let pending = stores.outbox.pending(teller, limit).await?;
-        stores.outbox.told(pending.iter().map(|told| told.seq).collect()).await?;
-        if let (Some(point), false) = (self.point, pending.is_empty()) {
+    async fn complete(&self, stores: &Stores, completion: Completion) -> Result<Option<i64>, Error> {
+        let place = stores.steps.complete(completion).await?;
+        stores.outbox.told(place.into_iter().collect()).await?;
+        if let Some(point) = self.point {
             point.reached(Commit::Told, Moment::Within);
         }
-        Ok(pending)
+        Ok(place)
     }
 }
 

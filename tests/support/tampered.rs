@@ -49,7 +49,7 @@ pub trait Hand: Send + Sync + 'static {
     }
 
     /// In place of [`Steps::complete`].
-    async fn complete(&self, stores: &Stores, completion: Completion) -> Result<(), Error> {
+    async fn complete(&self, stores: &Stores, completion: Completion) -> Result<Option<i64>, Error> {
         stores.steps.complete(completion).await
     }
 
@@ -59,8 +59,14 @@ pub trait Hand: Send + Sync + 'static {
     }
 
     /// In place of [`Outbox::pending`].
-    async fn pending(&self, stores: &Stores, teller: Incarnation, limit: usize) -> Result<Vec<Told>, Error> {
-        stores.outbox.pending(teller, limit).await
+    async fn pending(
+        &self,
+        stores: &Stores,
+        teller: Incarnation,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<Told>, Error> {
+        stores.outbox.pending(teller, after, limit).await
     }
 
     /// In place of [`Outbox::told`].
@@ -172,7 +178,7 @@ impl Steps for Tampered {
         self.hand.claim(&self.stores, step, seen, owner).await
     }
 
-    async fn complete(&self, completion: Completion) -> Result<(), Error> {
+    async fn complete(&self, completion: Completion) -> Result<Option<i64>, Error> {
         self.hand.complete(&self.stores, completion).await
     }
 }
@@ -194,8 +200,8 @@ impl Journal for Tampered {
 
 #[async_trait]
 impl Outbox for Tampered {
-    async fn pending(&self, teller: Incarnation, limit: usize) -> Result<Vec<Told>, Error> {
-        self.hand.pending(&self.stores, teller, limit).await
+    async fn pending(&self, teller: Incarnation, after: i64, limit: usize) -> Result<Vec<Told>, Error> {
+        self.hand.pending(&self.stores, teller, after, limit).await
     }
 
     async fn inherit(&self, heir: Incarnation) -> Result<u64, Error> {

@@ -107,7 +107,7 @@ async fn what_is_old_goes_batch_by_batch_and_what_is_open_or_young_stays() {
     }
     let stores = &house.troupe.ports().stores;
     let own = house.troupe.lease().incarnation();
-    until(|| async { stores.outbox.pending(own, 1).await.unwrap().is_empty() }).await;
+    until(|| async { stores.outbox.pending(own, i64::MIN, 1).await.unwrap().is_empty() }).await;
     retention.is_away.store(false, Ordering::SeqCst);
     until(|| async { retention.gone.load(Ordering::SeqCst) as usize == 3 * MANY }).await;
     // Whole rounds later nothing else has gone.

@@ -10,5 +10,6 @@ mod falling;
 mod house;
 mod leases;
 mod sharing;
+mod telling;
 mod unlucky;
 mod working;

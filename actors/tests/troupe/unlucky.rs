@@ -275,7 +275,8 @@ async fn an_answer_that_is_too_large_for_the_bus_is_told_in_short_and_holds_up_n
     assert!(short.starts_with('\u{1}') && short.ends_with(&format!("troupe tasks show {much}]")), "{}", short.len());
     assert!(matches!(&house.ended(much).await.outcome, Some(Outcome::Succeeded { output }) if output.len() == 400_000));
     let outbox = &house.troupe.ports().stores.outbox;
-    until(|| async { outbox.pending(house.troupe.lease().incarnation(), 10).await.unwrap().is_empty() }).await;
+    until(|| async { outbox.pending(house.troupe.lease().incarnation(), i64::MIN, 10).await.unwrap().is_empty() })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -301,8 +302,10 @@ async fn an_end_that_the_bus_will_never_take_is_a_dead_letter_and_holds_up_nobod
     let light = house.ask("loaded", "light as a feather").await;
     house.ended(light).await;
     let ports = house.troupe.ports();
-    until(|| async { ports.stores.outbox.pending(house.troupe.lease().incarnation(), 10).await.unwrap().is_empty() })
-        .await;
+    until(|| async {
+        ports.stores.outbox.pending(house.troupe.lease().incarnation(), i64::MIN, 10).await.unwrap().is_empty()
+    })
+    .await;
     let letters = ports.bus.dead_letters(10, None).await.unwrap();
     assert_eq!(letters.len(), 3);
     assert!(letters.iter().all(|letter| letter.cause == "untold" && letter.last_error.contains("event_bytes_max")));

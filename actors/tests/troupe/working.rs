@@ -44,7 +44,15 @@ async fn the_end_of_a_task_is_told_to_the_bus() {
     assert_eq!(delivery.event.data["output"], "told");
     delivery.settle.ack();
     until(|| async {
-        house.troupe.ports().stores.outbox.pending(house.troupe.lease().incarnation(), 10).await.unwrap().is_empty()
+        house
+            .troupe
+            .ports()
+            .stores
+            .outbox
+            .pending(house.troupe.lease().incarnation(), i64::MIN, 10)
+            .await
+            .unwrap()
+            .is_empty()
     })
     .await;
 }

@@ -162,6 +162,8 @@ pub(super) fn actors(config: &NodeConfig) -> stage::Options {
         store_wait_max: of.store_wait_max,
         attempt_backoff: of.attempt_backoff,
         relay_batch: of.relay_batch,
+        relay_window: of.relay_window,
+        relay_queue: of.relay_queue,
         sweep_every: of.sweep_every,
         orphans_max: of.orphans_max,
         call_timeout: of.call_timeout,

@@ -46,10 +46,11 @@ pub trait Write: Send + Sync + Sized + 'static {
     }
 }
 
-/// Statements that are a transaction of their own in one hand-over; its only row says how many rows the last one wrote.
+/// Statements that are a transaction of their own in one hand-over; its only row says how many rows the last one wrote, and the
+/// number of the last row inserted.
 macro_rules! alone {
     ($($statement:expr),+) => {
-        concat!("begin immediate; ", $($statement, "; ",)+ "commit; select changes()")
+        concat!("begin immediate; ", $($statement, "; ",)+ "commit; select changes(), last_insert_rowid()")
     };
 }
 pub(crate) use alone;

@@ -230,7 +230,7 @@ mod tests {
         count("accept another");
         complete(&stores, claim).await;
         count("complete");
-        let told = stores.outbox.pending(Incarnation(1), 10).await.unwrap();
+        let told = stores.outbox.pending(Incarnation(1), i64::MIN, 10).await.unwrap();
         stores.outbox.told(told.iter().map(|told| told.seq).collect()).await.unwrap();
         count("told");
         assert_eq!(rows, BTreeMap::from([("accept", 2), ("accept another", 2), ("complete", 3), ("told", 1)]));
@@ -295,7 +295,7 @@ mod tests {
         sql(&dir, "update execution_results set body = 'x' where id = 4").await;
         sql(&dir, "delete from execution_results where id = 6").await;
         for limit in [2, 3] {
-            let pending = stores.outbox.pending(Incarnation(1), limit).await.unwrap();
+            let pending = stores.outbox.pending(Incarnation(1), i64::MIN, limit).await.unwrap();
             let pending: Vec<_> = pending.into_iter().map(|told| told.task).collect();
             assert_eq!(pending, [claims[2], claims[4]]);
         }

@@ -70,10 +70,16 @@ pub(super) struct EndsOfOthers {
 
 #[async_trait]
 impl Hand for EndsOfOthers {
-    async fn pending(&self, stores: &Stores, teller: Incarnation, limit: usize) -> Result<Vec<Told>, Error> {
+    async fn pending(
+        &self,
+        stores: &Stores,
+        teller: Incarnation,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<Told>, Error> {
         let mut file = raw(&self.file).await?;
         let all = sqlx::query("update outbox set owner = ?").bind(teller.0).execute(&mut file).await;
         all.map_err(|error| raw_error(&error))?;
-        stores.outbox.pending(teller, limit).await
+        stores.outbox.pending(teller, after, limit).await
     }
 }

@@ -164,8 +164,12 @@ section! {
         store_wait_max: Duration = SECOND, TIME;
         /// Wait before another attempt; doubles with each.
         attempt_backoff: Duration = Duration::from_millis(500), TIME;
-        /// Ends of steps that the relay tells in one go.
+        /// Ends of steps that the relay reads from the outbox in one go.
         relay_batch: usize = 256, count(10_000);
+        /// Ends of steps that the relay tells at a time.
+        relay_window: usize = 512, count(10_000);
+        /// Ends of steps that wait for the relay in memory; those beyond it are read from the outbox.
+        relay_queue: usize = 1024, count(100_000);
         /// How often the relay looks by itself, without a hint, and the recovery for steps that this node has lost.
         sweep_every: Duration = Duration::from_secs(5), TIME;
         /// Orphaned steps that are claimed in one go.

@@ -232,7 +232,7 @@ async fn completed(stores: &Stores, owners: &[Incarnation]) -> Result<Vec<TaskId
 }
 
 async fn pending(stores: &Stores, teller: Incarnation) -> Result<Vec<TaskId>, Failed> {
-    Ok(stores.outbox.pending(teller, 100).await?.into_iter().map(|told| told.task).collect())
+    Ok(stores.outbox.pending(teller, i64::MIN, 100).await?.into_iter().map(|told| told.task).collect())
 }
 
 async fn tellers(harness: &mut dyn Harness) -> Verdict {

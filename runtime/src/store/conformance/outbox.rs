@@ -1,5 +1,7 @@
 //! What must be told is told until somebody says that it was.
 
+use futures::future::try_join_all;
+
 use super::sample::{LIFE, completion, task};
 use super::{Case, Failed, Harness, Verdict, case, equal, open, reopen};
 use crate::domain::ids::TaskId;
@@ -8,6 +10,7 @@ use crate::store::Stores;
 pub(super) fn cases() -> Vec<Case> {
     vec![
         case!("ends are pending in order until they are told", pending_then_told),
+        case!("who ends a step is answered its place, alone and among others", places),
         case!("what is pending survives a crash", pending_survives),
         case!("saying twice that an end was told takes no later one", told_twice),
     ]
@@ -20,7 +23,7 @@ async fn ended(stores: &Stores) -> Result<TaskId, Failed> {
 }
 
 async fn pending(stores: &Stores, limit: usize) -> Result<(Vec<TaskId>, Vec<i64>), Failed> {
-    Ok(stores.outbox.pending(LIFE, limit).await?.into_iter().map(|told| (told.task, told.seq)).unzip())
+    Ok(stores.outbox.pending(LIFE, i64::MIN, limit).await?.into_iter().map(|told| (told.task, told.seq)).unzip())
 }
 
 async fn pending_then_told(harness: &mut dyn Harness) -> Verdict {
@@ -40,13 +43,27 @@ async fn pending_then_told(harness: &mut dyn Harness) -> Verdict {
     equal("in the end", &pending(&stores, 10).await?.0, &vec![])
 }
 
+async fn places(harness: &mut dyn Harness) -> Verdict {
+    let stores = open(harness).await?;
+    let end = async || -> Result<_, Failed> {
+        let claim = task(&stores, "writer").await?;
+        Ok((claim.task, stores.steps.complete(completion(claim, "writer", 0)?).await?))
+    };
+    let mut answered = vec![end().await?];
+    answered.extend(try_join_all((0..20).map(|_| end())).await?);
+    answered.sort_by_key(|(_, place)| *place);
+    let (found, seqs) = pending(&stores, 100).await?;
+    let seqs = seqs.into_iter().map(Some);
+    equal("places", &answered, &found.into_iter().zip(seqs).collect())
+}
+
 async fn pending_survives(harness: &mut dyn Harness) -> Verdict {
     let stores = open(harness).await?;
     let tasks = [ended(&stores).await?, ended(&stores).await?, ended(&stores).await?];
-    let before = stores.outbox.pending(LIFE, 10).await?;
+    let before = stores.outbox.pending(LIFE, i64::MIN, 10).await?;
     stores.outbox.told(vec![before[0].seq]).await?;
     let stores = reopen(harness, stores).await?;
-    equal("after a crash", &stores.outbox.pending(LIFE, 10).await?, &before[1..].to_vec())?;
+    equal("after a crash", &stores.outbox.pending(LIFE, i64::MIN, 10).await?, &before[1..].to_vec())?;
     equal("tasks", &pending(&stores, 10).await?.0, &tasks[1..].to_vec())
 }
 

@@ -87,7 +87,8 @@ const COMPLETE_OUTBOX: &str = "\
     insert into outbox (task_id, step_id, owner) \
     select n.task, n.step, s.owner \
     from unnest($1::uuid[], $2::uuid[]) with ordinality as n (task, step, place) join steps s on s.id = n.step \
-    order by n.place";
+    order by n.place \
+    returning step_id as id, seq";
 
 /// One step with its result and what must be told of it, under the lease of a node.
 const COMPLETE_ALONE: &str = concat!(
@@ -97,11 +98,12 @@ const COMPLETE_ALONE: &str = concat!(
     under_lease!("$17"),
     " and not exists (select 1 from journal j where j.step_id = $1 and j.seq >= $9) \
         returning s.id, s.task_id, s.owner), \
-     told as (insert into outbox (task_id, step_id, owner) select e.task_id, e.id, e.owner from ended e) \
+     told as (insert into outbox (task_id, step_id, owner) select e.task_id, e.id, e.owner from ended e returning seq) \
      insert into execution_results (step_id, task_id, agent_id, execution_timestamp, status, input_tokens, \
                                     output_tokens, cost_microusd, outcome, seq, kind, version, body, codec, size, \
                                     checksum, packed) \
-     select e.id, e.task_id, $4, $5, $3, $6, $7, $8, $18, $9, $10, $11, $12, $13, $14, $15, $16 from ended e"
+     select e.id, e.task_id, $4, $5, $3, $6, $7, $8, $18, $9, $10, $11, $12, $13, $14, $15, $16 from ended e \
+     returning (select seq from told) as seq"
 );
 
 /// Whether a step has ended as it was to end.
@@ -130,7 +132,7 @@ impl Steps for Store {
         self.write(Take { step, seen, owner }).await
     }
 
-    async fn complete(&self, completion: Completion) -> Result<(), Error> {
+    async fn complete(&self, completion: Completion) -> Result<Option<i64>, Error> {
         self.write(Complete::new(completion, self.options.payload).await?).await?
     }
 }
@@ -270,14 +272,14 @@ impl Complete {
 
 #[async_trait]
 impl Operation<Session> for Complete {
-    type Reply = Result<(), Error>;
+    type Reply = Result<Option<i64>, Error>;
 
     fn rows_alone(&self) -> Option<u64> {
         Some(3)
     }
 
     async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<Self::Reply>, postgres::Error> {
-        let mut answers: Vec<Self::Reply> = vec![Ok(()); batch.len()];
+        let mut answers: Vec<Self::Reply> = vec![Ok(None); batch.len()];
         for round in rounds(batch, |complete| complete.claim.step) {
             let end_all = sqlx::query(COMPLETE_STEPS)
                 .bind(column(batch, &round, |end| end.claim.step.0))
@@ -295,14 +297,19 @@ impl Operation<Session> for Complete {
                 && let [answer @ Err(_)] = answers.as_mut_slice()
                 && complete.has_ended(session).await?
             {
-                *answer = Ok(());
+                *answer = Ok(None);
             }
             if !ended.is_empty() {
                 session.write(Self::results(batch, &ended)).await?;
                 let outbox = sqlx::query(COMPLETE_OUTBOX)
                     .bind(column(batch, &ended, |end| end.claim.task.0))
                     .bind(column(batch, &ended, |end| end.claim.step.0));
-                session.write(outbox).await?;
+                let rows = session.returning(outbox).await?;
+                let mut places =
+                    rows.iter().map(place).collect::<Result<HashMap<_, _>, _>>().map_err(|e| broken(&e))?;
+                for end in ended {
+                    answers[end] = Ok(places.remove(&batch[end].claim.step));
+                }
             }
         }
         Ok(answers)
@@ -322,15 +329,23 @@ impl Operation<Session> for Complete {
             .bind(self.kind)
             .bind(i64::from(FORMAT_VERSION));
         let complete = one_payload(complete, &self.body).bind(session.life()).bind(self.outcome.clone());
-        Ok((session.changing(complete).await? == 1).then_some(Ok(())))
+        let rows = session.returning(complete).await?;
+        let seq = rows.first().map(|row| Stored::new(row, "outbox").get("seq")).transpose();
+        Ok(seq.map_err(|error| broken(&error))?.map(|seq| Ok(Some(seq))))
     }
+}
+
+/// A step and its place in the outbox.
+fn place(row: &PgRow) -> Result<(StepId, i64), Error> {
+    let row = Stored::new(row, "outbox");
+    Ok((StepId(row.id("id")?), row.get("seq")?))
 }
 
 /// Answers the writes of a round that were refused: the places of a batch with their claim and their place in the
 /// journal. Where the claim holds, it was the place in the journal that was taken; else the write is fenced.
-pub(super) async fn refuse(
+pub(super) async fn refuse<T>(
     refused: &[(usize, Claim, u32)],
-    answers: &mut [Result<(), Error>],
+    answers: &mut [Result<T, Error>],
     session: &mut Session,
 ) -> Result<(), postgres::Error> {
     if refused.is_empty() {

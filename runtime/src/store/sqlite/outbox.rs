@@ -3,6 +3,8 @@
 //! Called by the relay through [`Outbox`]. A row that cannot be read is reported once and passed over, never deleted
 //! and never in the way of the rows behind it.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
@@ -16,7 +18,7 @@ use crate::sqlite::writer::Write;
 use crate::store::{Damage, Error, Outbox, Told};
 
 const PENDING: &str = concat!(
-    "select o.seq as place, o.task_id, o.step_id, t.agent_id, t.execution_mode, t.created_at, ",
+    "select o.seq as place, o.task_id, o.step_id, t.agent_id, ",
     event_columns!(),
     ", ",
     ending_columns!(),
@@ -43,9 +45,9 @@ const TOLD: &str = "delete from outbox where seq in (select value from json_each
 
 #[async_trait]
 impl Outbox for Store {
-    async fn pending(&self, teller: Incarnation, limit: usize) -> Result<Vec<Told>, Error> {
+    async fn pending(&self, teller: Incarnation, mut after: i64, limit: usize) -> Result<Vec<Told>, Error> {
         let limit = self.rows(limit);
-        let (mut pending, mut after) = (Vec::new(), i64::MIN);
+        let mut pending = Vec::new();
         while (pending.len() as i64) < limit {
             let wanted = limit - pending.len() as i64;
             let rows =
@@ -87,13 +89,10 @@ fn told(row: &SqliteRow, bytes_max: usize) -> Result<Told, Error> {
             task,
             step,
             agent: tasks.agent()?,
-            mode: tasks.mode()?,
-            event: tasks.event(bytes_max)?,
+            event: Arc::new(tasks.event(bytes_max)?),
             outcome: end.outcome,
-            usage: end.usage,
             attempt: end.attempt,
             at: end.at,
-            accepted_at: tasks.time("created_at")?,
         })
     };
     read().map_err(|error| at(error, &format!("step {step} of task {task}")))

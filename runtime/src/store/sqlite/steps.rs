@@ -97,23 +97,24 @@ macro_rules! complete_results {
 }
 
 macro_rules! complete_outbox {
-    ($which:literal) => {
+    ($which:literal, $returning:literal) => {
         concat!(
             "insert into outbox (task_id, step_id, owner) \
              select s.task_id, s.id, s.owner from json_each(?1) c cross join steps s on s.id = unhex(c.value ->> 0)",
             $which,
-            " order by c.key"
+            " order by c.key",
+            $returning
         )
     };
 }
 
 const COMPLETE_STEPS: &str = complete_steps!(" returning id");
 const COMPLETE_RESULTS: &str = complete_results!("?1", "");
-const COMPLETE_OUTBOX: &str = complete_outbox!("");
+const COMPLETE_OUTBOX: &str = complete_outbox!("", " returning step_id as id, seq");
 const COMPLETE_ALONE: &str = alone!(
     complete_steps!(""),
     complete_results!("?3", " where changes() > 0"),
-    complete_outbox!(" where changes() > 0")
+    complete_outbox!(" where changes() > 0", "")
 );
 
 /// Of these claims, the ones that hold.
@@ -141,7 +142,7 @@ impl Steps for Store {
         self.write(Take { step, row: json(&(hex(step.0), seen.0, owner.0))? }).await
     }
 
-    async fn complete(&self, completion: Completion) -> Result<(), Error> {
+    async fn complete(&self, completion: Completion) -> Result<Option<i64>, Error> {
         self.write(Complete::new(&completion, self.options.payload).await?).await?
     }
 }
@@ -259,14 +260,14 @@ impl Complete {
 
 #[async_trait]
 impl Write for Complete {
-    type Reply = Result<(), Error>;
+    type Reply = Result<Option<i64>, Error>;
 
     fn rows_alone(&self) -> Option<u64> {
         Some(3)
     }
 
     async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<Self::Reply>, sqlite::Error> {
-        let mut answers: Vec<Self::Reply> = vec![Ok(()); batch.len()];
+        let mut answers: Vec<Self::Reply> = vec![Ok(None); batch.len()];
         for round in rounds(batch, |complete| complete.step) {
             let narrow = array(round.iter().map(|place| batch[*place].narrow.as_str()));
             let ended = ids(&sqlx::query(COMPLETE_STEPS).bind(narrow).fetch_all(&mut *connection).await?)?;
@@ -282,27 +283,38 @@ impl Write for Complete {
                     .execute(&mut *connection)
                     .await?;
                 let narrow = array(ended.iter().map(|place| batch[*place].narrow.as_str()));
-                sqlx::query(COMPLETE_OUTBOX).bind(narrow).execute(&mut *connection).await?;
+                let rows = sqlx::query(COMPLETE_OUTBOX).bind(narrow).fetch_all(&mut *connection).await?;
+                let mut places =
+                    rows.iter().map(place).collect::<Result<HashMap<_, _>, _>>().map_err(|e| broken(&e))?;
+                for end in ended {
+                    answers[end] = Ok(places.remove(&batch[end].step));
+                }
             }
         }
         Ok(answers)
     }
 
     async fn execute_alone(&self, connection: &mut SqliteConnection) -> Result<Option<Self::Reply>, sqlite::Error> {
-        let complete = sqlx::query_scalar(COMPLETE_ALONE)
+        let complete = sqlx::query_as(COMPLETE_ALONE)
             .bind(array([self.narrow.as_str()]))
             .bind(i64::from(FORMAT_VERSION))
             .bind(array([self.wide.as_str()]));
-        let told: i64 = complete.fetch_one(connection).await?;
-        Ok((told == 1).then_some(Ok(())))
+        let (told, seq): (i64, i64) = complete.fetch_one(connection).await?;
+        Ok((told == 1).then_some(Ok(Some(seq))))
     }
+}
+
+/// A step and its place in the outbox.
+fn place(row: &SqliteRow) -> Result<(StepId, i64), Error> {
+    let row = Stored::new(row, "outbox");
+    Ok((StepId(row.id("id")?), row.get("seq")?))
 }
 
 /// Answers the writes of a round that were refused: the places of a batch with their row, which begins with the step and
 /// its epoch. Where the claim holds, it was the place in the journal that was taken; else the write is fenced.
-pub(super) async fn refuse(
+pub(super) async fn refuse<T>(
     refused: &[(usize, Refused<'_>)],
-    answers: &mut [Result<(), Error>],
+    answers: &mut [Result<T, Error>],
     connection: &mut SqliteConnection,
 ) -> Result<(), sqlite::Error> {
     if refused.is_empty() {
