@@ -42,6 +42,8 @@ mod events;
 mod failover;
 #[path = "system/forks.rs"]
 mod forks;
+#[path = "system/health.rs"]
+mod health;
 #[path = "system/history.rs"]
 mod history;
 #[path = "system/letters.rs"]

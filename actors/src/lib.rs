@@ -3,14 +3,16 @@
 //! ```text
 //! root                       rest_for_one
 //! ├─ lease                   renews the node's lease; nothing is begun without it
-//! ├─ orchestrator            registry of agents, recovery of orphaned steps
+//! ├─ orchestrator            registry of agents
 //! │  ├─ autonomous           a pool: one_for_one over inboxes and instances
 //! │  │  ├─ researcher/inbox  accepts what comes, claims it, hands it on
 //! │  │  ├─ researcher/0      agent actor: starts steps, always answers
 //! │  │  │  └─ step 01J…      step actor: its handler is the step
 //! │  │  └─ researcher/1
 //! │  ├─ collaborative
-//! │  └─ continuous
+//! │  ├─ continuous
+//! │  ├─ recovery             takes up what nobody works on
+//! │  └─ vitals               asks every agent actor whether it is there
 //! ├─ relay                   outbox → bus
 //! ├─ doors                   what the gateway brings
 //! └─ cleaner                 deletes what was kept for long enough
@@ -26,12 +28,15 @@ pub mod inbox;
 pub mod lease;
 pub mod orchestrator;
 pub mod pool;
+pub mod prepared;
 pub mod recovery;
 pub mod registry;
 pub mod relay;
 pub mod root;
 pub mod served;
 pub mod stage;
+pub mod standing;
 pub mod step;
 pub mod troupe;
+pub mod vitals;
 pub mod work;

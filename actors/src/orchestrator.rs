@@ -1,11 +1,12 @@
 //! The orchestrator: supervisor of the pools and of the recovery, and the registry's voice.
 //!
-//! Started by the root; messaged by the troupe's handle. Owns one pool for each way of running and the recovery, one for
-//! one. It does no I/O: agents come prepared ([`Roster`]). When it dies, the root starts it again with the same roster,
+//! Started by the root; messaged by the troupe's handle. Owns one pool for each way of running, the recovery and the
+//! vitals, one for one. It does no I/O: agents come prepared ([`Roster`]). When it dies, the root starts it again with the same roster,
 //! and the recovery finds what was in hand.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::future::join_all;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
@@ -20,6 +21,7 @@ use crate::recovery::{FindPool, Recovery};
 use crate::registry::AgentView;
 use crate::served::Served;
 use crate::stage::Stage;
+use crate::vitals::Vitals;
 
 /// The ways of running that have a pool; scheduled agents run in the pool of their `runs_as`.
 const POOLS: [ExecutionMode; 3] = [ExecutionMode::Autonomous, ExecutionMode::Collaborative, ExecutionMode::Continuous];
@@ -29,8 +31,10 @@ const POOLS: [ExecutionMode; 3] = [ExecutionMode::Autonomous, ExecutionMode::Col
 pub enum OrchestratorMessage {
     /// How do all agents stand?
     Agents(RpcReplyPort<Vec<AgentView>>),
-    /// An operator wants an agent's instances back, with a whole budget; answers whether it is here.
+    /// An operator wants an agent's actors started again, with a whole budget; answers whether it is here.
     Reset(AgentName, RpcReplyPort<bool>),
+    /// An agent was paused or resumed; answers whether it is here.
+    Regate(AgentName, RpcReplyPort<bool>),
     /// A child's wait is over.
     Child(ChildTimer),
 }
@@ -88,7 +92,7 @@ impl Orchestrator {
         ChildSpec::new("recovery", "recovery", start).shutdown(Shutdown::Kill)
     }
 
-    async fn agents(pools: &Pools, limit: std::time::Duration) -> Vec<AgentView> {
+    async fn agents(pools: &Pools, limit: Duration) -> Vec<AgentView> {
         let live: Vec<_> = pools.live.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         let asked = live.iter().map(|pool| pool.call(PoolMessage::Views, Some(limit)));
         let answers = join_all(asked).await;
@@ -101,6 +105,13 @@ impl Orchestrator {
 }
 
 impl Pools {
+    /// Asks all pools; whether any of them says yes.
+    async fn any(&self, limit: Duration, message: impl Fn(RpcReplyPort<bool>) -> PoolMessage) -> bool {
+        let live: Vec<_> = self.live.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let answers = join_all(live.iter().map(|pool| pool.call(&message, Some(limit)))).await;
+        answers.iter().any(|answer| matches!(answer, Ok(ractor::rpc::CallResult::Success(true))))
+    }
+
     fn changed(&self, events: &[ChildEvent]) {
         for event in events {
             tracing::debug!(?event, "a pool or the recovery changed");
@@ -130,6 +141,7 @@ impl Actor for Orchestrator {
         }
         pools.changed(&[]);
         pools.children.start(self.recovery_spec(&pools)).await?;
+        pools.children.start(Vitals::child(&self.stage)).await?;
         Ok(pools)
     }
 
@@ -147,11 +159,11 @@ impl Actor for Orchestrator {
                 reply.send(views).ok();
             }
             OrchestratorMessage::Reset(agent, reply) => {
-                let live: Vec<_> =
-                    pools.live.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-                let asked = live.iter().map(|p| p.call(|port| PoolMessage::Reset(agent.clone(), port), Some(limit)));
-                let answers = join_all(asked).await;
-                let known = answers.iter().any(|a| matches!(a, Ok(ractor::rpc::CallResult::Success(true))));
+                let known = pools.any(limit, |port| PoolMessage::Reset(agent.clone(), port)).await;
+                reply.send(known).ok();
+            }
+            OrchestratorMessage::Regate(agent, reply) => {
+                let known = pools.any(limit, |port| PoolMessage::Regate(agent.clone(), port)).await;
                 reply.send(known).ok();
             }
             OrchestratorMessage::Child(timer) => {

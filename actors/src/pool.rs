@@ -10,6 +10,7 @@
 mod company;
 pub mod message;
 mod round_robin;
+mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,9 +18,11 @@ use std::sync::Arc;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use troupe_runtime::supervision::{ChildContext, ChildEvent, Children, ChildrenOptions, Tree};
 
+pub(crate) use self::company::AGENT;
 use self::company::Company;
 pub use self::company::Member;
 pub use self::message::PoolMessage;
+use self::view::Look;
 use crate::stage::Stage;
 use crate::work::Work;
 
@@ -70,10 +73,12 @@ impl Pool {
                 ChildEvent::Restarting { id, .. } => {
                     let agent = id.split('/').next().unwrap_or_default();
                     self.stage.ports.metrics.agent_restarted(agent);
-                    gate(troop, &id);
+                    self.write_down(troop, &id);
+                    self.gate(troop, &id);
                 }
                 ChildEvent::Unavailable { id, .. } => {
-                    gate(troop, &id);
+                    self.write_down(troop, &id);
+                    self.gate(troop, &id);
                     self.rehome(troop, &id);
                 }
                 ChildEvent::Ended { .. } | ChildEvent::NotMine => {}
@@ -83,12 +88,29 @@ impl Pool {
 
     /// An instance lives (again): it gets what it had in hand, and what waits for anybody.
     fn back(&self, troop: &mut Troop, id: &str) {
-        gate(troop, id);
+        self.gate(troop, id);
         let Some((company, seat)) = Company::of(&mut troop.companies, id) else { return };
         let mut work = self.stage.in_hand.of_seat(&seat);
         work.extend(self.stage.in_hand.unseated(&seat.agent));
         for work in work {
             company.assign(&troop.children, &self.stage.in_hand, work, true);
+        }
+    }
+
+    /// The ledger has the fall already; what lay at the seat is known here.
+    fn write_down(&self, troop: &mut Troop, id: &str) {
+        let Some((_, seat)) = Company::of(&mut troop.companies, id) else { return };
+        let mut steps = self.stage.in_hand.of_seat(&seat);
+        steps.sort_unstable_by_key(|work| work.accepted_at);
+        let steps: Vec<String> = steps.iter().map(|work| work.claim.step.to_string()).collect();
+        self.tree.ledger().had_in_hand(&format!("{}/{id}", self.path), &steps);
+    }
+
+    /// Opens or closes the inbox of the agent that `id` belongs to.
+    fn gate(&self, troop: &mut Troop, id: &str) {
+        let agent = id.split('/').next().unwrap_or_default();
+        if let Some(company) = troop.companies.get_mut(agent) {
+            company.gate(&troop.children, &self.stage);
         }
     }
 
@@ -132,19 +154,29 @@ impl Actor for Pool {
             PoolMessage::Accepted(work) => self.hand_on(troop, work, false),
             PoolMessage::Recovered(work) => self.hand_on(troop, work, true),
             PoolMessage::Views(reply) => {
-                let counts = self.stage.in_hand.counts();
                 let children = troop.children.snapshot();
-                let views = troop.companies.values().map(|company| company.view(&self.path, &children, &counts));
+                let look = Look {
+                    stage: &self.stage,
+                    tree: &self.tree,
+                    pool: &self.path,
+                    children: children.iter().map(|child| (child.id.as_str(), child)).collect(),
+                    at_work: self.stage.in_hand.by_seat(),
+                };
+                let views = troop.companies.values().map(|company| view::agent(company, &look));
                 reply.send(views.collect()).ok();
             }
             PoolMessage::Reset(agent, reply) => {
                 let ids = troop.companies.get(agent.as_str()).map(Company::child_ids).unwrap_or_default();
                 let known = !ids.is_empty();
                 for id in ids {
-                    let events = troop.children.reset(&id).await?;
+                    let events = troop.children.restart(&id, "an operator asked for it").await?;
                     self.changed(troop, events);
                 }
                 reply.send(known).ok();
+            }
+            PoolMessage::Regate(agent, reply) => {
+                self.gate(troop, agent.as_str());
+                reply.send(troop.companies.contains_key(agent.as_str())).ok();
             }
             PoolMessage::Child(timer) => {
                 let events = troop.children.timer(timer).await;
@@ -168,13 +200,5 @@ impl Actor for Pool {
     async fn post_stop(&self, _myself: ActorRef<PoolMessage>, troop: &mut Troop) -> Result<(), ActorProcessingErr> {
         troop.children.stop_all().await;
         Ok(())
-    }
-}
-
-/// Opens or closes the inbox of the agent that `id` belongs to.
-fn gate(troop: &Troop, id: &str) {
-    let agent = id.split('/').next().unwrap_or_default();
-    if let Some(company) = troop.companies.get(agent) {
-        company.gate(&troop.children);
     }
 }

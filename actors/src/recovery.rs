@@ -195,9 +195,10 @@ impl Recovery {
         let stores = &self.stage.ports.stores;
         let (step, seen) = (orphan.step.id, orphan.step.epoch);
         let slot = self.stage.slots.clone().try_acquire_owned().ok();
-        // What nobody has begun (a fork) waits for a free place. The others are taken up beyond the slots: they were
+        // What nobody has begun (a fork) waits for a free place, and while its agent is paused. The others are taken up beyond the slots: they were
         // accepted in a former life, and leaving them would be leaving them for ever.
-        if slot.is_none() && orphan.step.owner == NOBODY {
+        let waits = slot.is_none() || self.stage.standings.is_paused(orphan.agent.as_str());
+        if waits && orphan.step.owner == NOBODY {
             return Ok(None);
         }
         let Some(event) = stores.tasks.event(orphan.task).await? else { return Ok(None) };
@@ -219,7 +220,8 @@ impl Recovery {
 
     /// What the step's pinned spec needs; `None` when it cannot be had now.
     async fn served(&self, orphan: &Orphan, seen: &mut Seen) -> Result<Option<Arc<Served>>, store::Error> {
-        let Some(current) = self.current.get(orphan.agent.as_str()) else {
+        let current = self.current.get(orphan.agent.as_str()).cloned();
+        let Some(current) = current.or_else(|| self.stage.late.get(orphan.agent.as_str())) else {
             // Not claimed: nobody here could work on it, and each claim without progress counts against the step.
             if seen.missed.insert(orphan.agent.to_string()) {
                 tracing::warn!(agent = %orphan.agent, step_id = %orphan.step.id, "no such agent serves here; its steps wait");
@@ -227,7 +229,7 @@ impl Recovery {
             return Ok(None);
         };
         if *current.digest == *orphan.spec_digest {
-            return Ok(Some(current.clone()));
+            return Ok(Some(current));
         }
         if let Some(served) = seen.pinned.get(&orphan.spec_digest) {
             return Ok(Some(served.clone()));

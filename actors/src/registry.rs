@@ -1,6 +1,6 @@
 //! The registry's view of agents: what an operator sees, and filters by.
 //!
-//! Kept by the orchestrator from the facts that pools report; a snapshot is a copy, so readers never wait for a pool.
+//! Made by the pools when somebody looks; a snapshot is a copy, and nothing is decided by it.
 
 use std::fmt;
 
@@ -73,8 +73,12 @@ pub struct AgentView {
     pub steps: usize,
     /// Restarts of all instances since the node started.
     pub restarts: u32,
-    /// What went wrong last.
+    /// Why an instance of it fell last.
     pub last_error: Option<String>,
+    /// How its last step that failed for good ended, since the node started.
+    pub last_failure: Option<String>,
+    /// When that was.
+    pub last_failure_at: Option<DateTime<Utc>>,
     /// Its agent actors on this node.
     pub instances: Vec<InstanceView>,
 }
@@ -86,12 +90,31 @@ pub struct InstanceView {
     pub path: String,
     /// How it stands.
     pub status: AgentStatus,
+    /// Since when its actor is as it is: runs, waits to be started again, is unavailable.
+    pub since: DateTime<Utc>,
     /// Steps under way.
     pub steps: usize,
+    /// The first of them, at most `steps_shown_max`.
+    pub current: Vec<CurrentStep>,
     /// Restarts since the node started.
     pub restarts: u32,
-    /// What went wrong last.
+    /// Why it is down, while it is.
+    pub reason: Option<String>,
+    /// Why it fell last.
     pub last_error: Option<String>,
+}
+
+/// A step that an instance has in hand.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CurrentStep {
+    /// The step.
+    pub step_id: String,
+    /// Its task.
+    pub task_id: String,
+    /// Since when its actor lives; `None` between two lives.
+    pub since: Option<DateTime<Utc>>,
+    /// What it is doing, in its own words.
+    pub doing: Option<String>,
 }
 
 /// Which agents.

@@ -9,10 +9,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use troupe_runtime::domain::ids::TaskId;
 use troupe_runtime::ports::Ports;
+use troupe_runtime::supervision::{BackoffOptions, LedgerOptions};
 
 use crate::cleaner;
 use crate::lease::{self, Hold};
+use crate::prepared::Late;
 use crate::relay::hint::RelayHint;
+use crate::standing::Standings;
+use crate::vitals;
 use crate::work::InHand;
 
 /// Limits of the acting side.
@@ -48,6 +52,14 @@ pub struct Options {
     pub orphans_max: usize,
     /// How long an actor may take to answer a question.
     pub call_timeout: Duration,
+    /// Steps of one instance that the registry names.
+    pub steps_shown_max: usize,
+    /// The waits before an agent's actors are started again.
+    pub backoff: BackoffOptions,
+    /// How agent actors are looked after.
+    pub vitals: vitals::Options,
+    /// What is kept of falls.
+    pub ledger: LedgerOptions,
     /// The node's lease.
     pub lease: lease::Options,
     /// What is deleted, and when.
@@ -72,6 +84,10 @@ impl Default for Options {
             sweep_every: Duration::from_secs(5),
             orphans_max: 256,
             call_timeout: Duration::from_secs(1),
+            steps_shown_max: 16,
+            backoff: BackoffOptions::default(),
+            vitals: vitals::Options::default(),
+            ledger: LedgerOptions::default(),
             lease: lease::Options::default(),
             cleaner: cleaner::Options::default(),
         }
@@ -89,6 +105,10 @@ pub struct Stage {
     pub lease: Hold,
     /// All steps that this node works on.
     pub in_hand: InHand,
+    /// Who is paused, and what failed last.
+    pub standings: Standings,
+    /// Agents that came ready after the start.
+    pub late: Late,
     /// The step actors that live; what is in hand beyond them waits for somebody to live.
     pub acting: TaskTracker,
     /// Places for steps, on the whole node.
@@ -106,15 +126,17 @@ impl Stage {
     #[must_use]
     pub fn new(ports: Arc<Ports>, options: Options, lease: Hold) -> Self {
         Self {
-            ports,
             slots: Arc::new(Semaphore::new(options.steps_max)),
             relay: RelayHint::new(options.relay_queue),
             options: Arc::new(options),
             lease,
-            in_hand: InHand::default(),
+            in_hand: InHand::new(ports.clock.clone()),
+            standings: Standings::default(),
+            late: Late::default(),
             acting: TaskTracker::new(),
             ended: broadcast::Sender::new(1024),
             drain: CancellationToken::new(),
+            ports,
         }
     }
 }

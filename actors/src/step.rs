@@ -27,7 +27,7 @@ use troupe_runtime::domain::step::StepStatus;
 use troupe_runtime::fault::{Fault, Faulty as _};
 use troupe_runtime::retry::{Backoff, BackoffOptions};
 use troupe_runtime::store::{self, Append, Completion, Told};
-use troupe_runtime::supervision::Tree;
+use troupe_runtime::supervision::{CAUSE_CHARS_MAX, Tree};
 
 use crate::stage::Stage;
 use crate::work::Work;
@@ -342,6 +342,8 @@ impl StepActor {
                 stage.ports.metrics.task_ended(work.served.spec.name.as_str(), work.served.mode(), success, seconds);
                 if let Outcome::Failed { failure } = outcome {
                     tracing::warn!(reason = %failure.reason, message = failure.message, "the task failed");
+                    let (agent, now) = (work.served.spec.name.as_str(), stage.ports.clock.now());
+                    stage.standings.failed(agent, clipped(&failure.to_string()), now);
                 }
                 stage.ended.send(work.claim.task).ok();
             }
@@ -393,6 +395,11 @@ impl Actor for StepActor {
         myself.stop(None);
         Ok(())
     }
+}
+
+/// A failure as the registry keeps it.
+fn clipped(failure: &str) -> String {
+    failure.chars().take(CAUSE_CHARS_MAX).collect()
 }
 
 /// What the model calls of a journal used, whatever else is wrong with it.

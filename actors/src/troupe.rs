@@ -149,7 +149,7 @@ impl Troupe {
         let lease = Hold::new(own, asked, ttl);
         observe(&ports.metrics, &lease);
 
-        let tree = Tree::new(ports.clock.clone());
+        let tree = Tree::with_ledger(ports.clock.clone(), options.ledger);
         let stage = Stage::new(ports, options, lease);
         let roster = Roster::new(&members);
         let (of_orchestrator, of_relay) = (stage.clone(), stage.clone());
@@ -236,13 +236,28 @@ impl Troupe {
         views.into_iter().find(|view| view.name == name).ok_or_else(starting)
     }
 
-    /// Starts unavailable instances of an agent again, with a fresh restart budget.
+    /// Starts an agent's actors again, with a fresh restart budget: those that are down, and those that run, whose steps are
+    /// cut off and go on from their journals.
     pub async fn restart(&self, agent: &AgentName) -> Result<(), Error> {
         self.known(agent.as_str())?;
         if self.ask(|reply| OrchestratorMessage::Reset(agent.clone(), reply)).await? {
             Ok(())
         } else {
-            Err(Error::Unavailable(format!("{agent} cannot be served; see its reason in the registry")))
+            Err(Error::Unavailable(format!("the pool of {agent} is starting")))
+        }
+    }
+
+    /// Stops an agent's intake, or lets it in again. Steps under way go on to their ends, events wait on the bus. It holds
+    /// on this node until its end, over falls of the agent's actors and of its pool.
+    pub async fn pause(&self, agent: &AgentName, pause: bool) -> Result<(), Error> {
+        self.known(agent.as_str())?;
+        let now = self.stage.ports.clock.now();
+        self.stage.standings.pause(agent.as_str(), pause, now);
+        // A pool that is down reads it when it is back.
+        if self.ask(|reply| OrchestratorMessage::Regate(agent.clone(), reply)).await? {
+            Ok(())
+        } else {
+            Err(Error::Unavailable(format!("the pool of {agent} is starting")))
         }
     }
 

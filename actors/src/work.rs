@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::OwnedSemaphorePermit;
+use troupe_runtime::clock::Clock;
 use troupe_runtime::domain::event::Event;
-use troupe_runtime::domain::ids::{RunId, StepId};
+use troupe_runtime::domain::ids::{RunId, StepId, TaskId};
 use troupe_runtime::domain::step::Epoch;
 use troupe_runtime::store::Claim;
 
@@ -96,8 +97,18 @@ impl fmt::Display for Seat {
 }
 
 /// All steps that this node works on. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct InHand(Arc<Mutex<HashMap<StepId, Held>>>);
+#[derive(Debug, Clone)]
+pub struct InHand {
+    clock: Arc<dyn Clock>,
+    tables: Arc<Mutex<Tables>>,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    held: HashMap<StepId, Held>,
+    /// By agent.
+    desks: HashMap<Arc<str>, Desk>,
+}
 
 #[derive(Debug)]
 struct Held {
@@ -105,38 +116,90 @@ struct Held {
     seat: Option<Seat>,
 }
 
+/// How many steps somebody sits at for one agent, and since when there are none, or some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Desk {
+    /// How many.
+    pub steps: usize,
+    /// When they became some, or none.
+    pub since: DateTime<Utc>,
+}
+
+impl Tables {
+    fn sit(&mut self, agent: &Arc<str>, clock: &dyn Clock) {
+        let desk = self.desks.entry(agent.clone()).or_insert_with(|| Desk { steps: 0, since: clock.now() });
+        desk.steps += 1;
+        if desk.steps == 1 {
+            desk.since = clock.now();
+        }
+    }
+
+    fn rise(&mut self, agent: &str, clock: &dyn Clock) {
+        let Some(desk) = self.desks.get_mut(agent).filter(|desk| desk.steps > 0) else { return };
+        desk.steps -= 1;
+        if desk.steps == 0 {
+            desk.since = clock.now();
+        }
+    }
+}
+
 impl InHand {
+    /// Nothing is in hand yet.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, tables: Arc::default() }
+    }
+
     /// Takes a step in hand; nobody sits at it yet.
     pub fn take(&self, work: Arc<Work>) {
-        self.map().insert(work.claim.step, Held { work, seat: None });
+        let mut tables = self.tables();
+        let before = tables.held.insert(work.claim.step, Held { work, seat: None });
+        if let Some(seat) = before.as_ref().and_then(|held| held.seat.as_ref()) {
+            tables.rise(&seat.agent, &*self.clock);
+        }
+        drop(tables);
+        // The slots it may free wake others: outside the lock.
+        drop(before);
     }
 
     /// Somebody is given a step.
     pub fn seat(&self, step: StepId, seat: &Seat) {
-        if let Some(held) = self.map().get_mut(&step) {
-            held.seat = Some(seat.clone());
+        let mut tables = self.tables();
+        let Some(held) = tables.held.get_mut(&step) else { return };
+        if held.seat.replace(seat.clone()).is_none() {
+            tables.sit(&seat.agent, &*self.clock);
         }
     }
 
     /// Nobody sits at a step any more.
     pub fn unseat(&self, step: StepId) {
-        if let Some(held) = self.map().get_mut(&step) {
-            held.seat = None;
+        let mut tables = self.tables();
+        if let Some(seat) = tables.held.get_mut(&step).and_then(|held| held.seat.take()) {
+            tables.rise(&seat.agent, &*self.clock);
         }
     }
 
     /// The step has ended, or is somebody else's. What was claimed anew meanwhile stays.
     pub fn drop(&self, work: &Arc<Work>) {
-        let mut map = self.map();
-        let held = if is(&map, work) { map.remove(&work.claim.step) } else { None };
-        drop(map);
+        let mut tables = self.tables();
+        let held = if is(&tables.held, work) { tables.held.remove(&work.claim.step) } else { None };
+        if let Some(seat) = held.as_ref().and_then(|held| held.seat.as_ref()) {
+            tables.rise(&seat.agent, &*self.clock);
+        }
+        drop(tables);
         // The slots it frees wake others: outside the lock.
         drop(held);
     }
 
     /// Nothing is in hand any more: the node's life is over, and its claims with it.
     pub fn clear(&self) {
-        let all = std::mem::take(&mut *self.map());
+        let mut tables = self.tables();
+        let all = std::mem::take(&mut tables.held);
+        let now = self.clock.now();
+        for desk in tables.desks.values_mut().filter(|desk| desk.steps > 0) {
+            *desk = Desk { steps: 0, since: now };
+        }
+        drop(tables);
         // The slots they free wake others: outside the lock.
         drop(all);
     }
@@ -144,52 +207,66 @@ impl InHand {
     /// Whether this very claim of a step is in hand.
     #[must_use]
     pub fn holds(&self, work: &Arc<Work>) -> bool {
-        is(&self.map(), work)
+        is(&self.tables().held, work)
     }
 
     /// Whether somebody works on it, or is about to.
     #[must_use]
     pub fn has(&self, step: StepId) -> bool {
-        self.map().contains_key(&step)
+        self.tables().held.contains_key(&step)
     }
 
     /// What was on the table of a seat that fell.
     #[must_use]
     pub fn of_seat(&self, seat: &Seat) -> Vec<Arc<Work>> {
-        self.map().values().filter(|held| held.seat.as_ref() == Some(seat)).map(|held| held.work.clone()).collect()
+        let held = &self.tables().held;
+        held.values().filter(|held| held.seat.as_ref() == Some(seat)).map(|held| held.work.clone()).collect()
     }
 
     /// What an agent has in hand that nobody sits at.
     #[must_use]
     pub fn unseated(&self, agent: &str) -> Vec<Arc<Work>> {
         let of_agent = |held: &&Held| held.seat.is_none() && held.work.served.spec.name.as_str() == agent;
-        self.map().values().filter(of_agent).map(|held| held.work.clone()).collect()
+        self.tables().held.values().filter(of_agent).map(|held| held.work.clone()).collect()
     }
 
-    /// How many steps each seat of an agent has.
+    /// The steps at each seat, those that were asked first in front.
     #[must_use]
-    pub fn counts(&self) -> HashMap<Seat, usize> {
-        let mut counts = HashMap::new();
-        for seat in self.map().values().filter_map(|held| held.seat.as_ref()) {
-            *counts.entry(seat.clone()).or_default() += 1;
+    pub fn by_seat(&self) -> HashMap<Seat, Vec<(StepId, TaskId)>> {
+        let mut seats: HashMap<Seat, Vec<(DateTime<Utc>, StepId, TaskId)>> = HashMap::new();
+        for held in self.tables().held.values() {
+            if let Some(seat) = &held.seat {
+                let Work { accepted_at, claim, .. } = &*held.work;
+                seats.entry(seat.clone()).or_default().push((*accepted_at, claim.step, claim.task));
+            }
         }
-        counts
+        let in_order = |mut steps: Vec<_>| {
+            steps.sort_unstable();
+            steps.into_iter().map(|(_, step, task)| (step, task)).collect()
+        };
+        seats.into_iter().map(|(seat, steps)| (seat, in_order(steps))).collect()
+    }
+
+    /// How much an agent's actors have before them; `None` when they never had anything.
+    #[must_use]
+    pub fn desk(&self, agent: &str) -> Option<Desk> {
+        self.tables().desks.get(agent).copied()
     }
 
     /// How many steps there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.map().len()
+        self.tables().held.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.map().is_empty()
+        self.tables().held.is_empty()
     }
 
-    fn map(&self) -> MutexGuard<'_, HashMap<StepId, Held>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -157,9 +157,9 @@ impl Client {
         self.get(&["v1", "agents", name], &[]).await
     }
 
-    /// Starts an agent's instances again.
-    pub async fn restart_agent(&self, name: &str) -> Result<Value, Error> {
-        self.post(&["v1", "agents", &format!("{name}:restart")]).await
+    /// Acts on an agent: `restart`, `pause` or `resume`.
+    pub async fn act_on_agent(&self, name: &str, verb: &str) -> Result<Value, Error> {
+        self.post(&["v1", "agents", &format!("{name}:{verb}")]).await
     }
 
     /// Submits a task and answers at once with what it is called.
@@ -237,9 +237,15 @@ impl Client {
         self.get(&["v1", "actors"], &[]).await
     }
 
-    /// Cuts an actor off, as a crash would.
-    pub async fn kill(&self, path: &str) -> Result<Value, Error> {
-        let marked = format!("{}:kill", path.trim_matches('/'));
+    /// One actor, with its falls.
+    pub async fn actor(&self, path: &str) -> Result<Value, Error> {
+        let segments: Vec<&str> = ["v1", "actors"].into_iter().chain(path.trim_matches('/').split('/')).collect();
+        self.get(&segments, &[]).await
+    }
+
+    /// Acts on an actor: `kill` cuts it off, as a crash would; `restart` has it started again.
+    pub async fn act_on_actor(&self, path: &str, verb: &str) -> Result<Value, Error> {
+        let marked = format!("{}:{verb}", path.trim_matches('/'));
         let segments: Vec<&str> = ["v1", "actors"].into_iter().chain(marked.split('/')).collect();
         self.post(&segments).await
     }

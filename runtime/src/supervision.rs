@@ -11,6 +11,7 @@
 //! | `exit.rs` | [`Exit`]: how an actor ended, and the table of which ends call for a restart |
 //! | `budget.rs`, `backoff.rs` | how often, after which waits; pure |
 //! | `mailbox.rs` | [`Mailbox`]: bounded, counted sending |
+//! | `ledger.rs` | [`Ledger`]: who fell, when, why, with what in hand |
 //! | `tree.rs` | [`Tree`]: every live actor, for people and for the kill switch |
 //!
 //! What to know about ractor 0.16 before writing an actor (each held by a test in `tests/traps.rs`):
@@ -33,6 +34,7 @@ mod cause;
 mod child;
 mod children;
 mod exit;
+mod ledger;
 mod mailbox;
 mod tree;
 
@@ -40,10 +42,11 @@ pub use self::backoff::{Backoff, BackoffOptions};
 pub use self::budget::{Decision, RestartBudget, Restarts};
 pub use self::cause::CAUSE_CHARS_MAX;
 pub use self::child::{CHILD_ID_BYTES_MAX, ChildContext, ChildSpec, ChildView, Restart, Shutdown, StartFn};
-pub use self::children::{ChildEvent, ChildTimer, Children, ChildrenError, ChildrenOptions, Strategy};
+pub use self::children::{ChildEvent, ChildTimer, Children, ChildrenError, ChildrenOptions, Strategy, Wake};
 pub use self::exit::Exit;
+pub use self::ledger::{Fall, Ledger, LedgerOptions, Then};
 pub use self::mailbox::{Busy, CallError, CastError, Depth, Mailbox, MailboxOptions};
-pub use self::tree::{ActorState, ActorView, Entry, KillError, STEP_CHARS_MAX, Tree};
+pub use self::tree::{ActorState, ActorView, Entry, KillError, Life, RestartError, STEP_CHARS_MAX, Tree};
 
 #[cfg(test)]
 mod tests;

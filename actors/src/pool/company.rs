@@ -1,29 +1,33 @@
-//! One agent within its pool: its instances, its inbox, whose turn it is, and how it looks to an operator.
+//! One agent within its pool: its instances, its inbox, whose turn it is, and whether anybody could work.
 //!
 //! Kept by the pool, which calls it and performs what it says; it owns no actor of its own and falls with its pool.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use ractor::ActorRef;
+use ractor::{ActorRef, SpawnErr};
 use tokio::sync::{Semaphore, watch};
 use troupe_runtime::domain::agent::{AgentSpec, ExecutionMode};
-use troupe_runtime::supervision::{
-    ActorState, ChildSpec, ChildView, Children, MailboxOptions, RestartBudget, Shutdown,
-};
+use troupe_runtime::supervision::{ChildSpec, Children, MailboxOptions, RestartBudget, Shutdown};
 
 use super::message::PoolMessage;
 use super::round_robin::RoundRobin;
+use super::view::Level;
 use crate::agent::{AgentActor, AgentMessage};
 use crate::inbox::{Inbox, InboxParts};
-use crate::registry::{AgentStatus, AgentView, InstanceView};
+use crate::prepared::Prepared;
 use crate::served::Served;
 use crate::stage::Stage;
 use crate::work::{InHand, Seat, Work};
 
 /// The last segment of an inbox's path.
 const INBOX: &str = "inbox";
+/// Restarts that an inbox is granted beyond an instance's: it must not give up an agent that comes ready at the last try.
+const INBOX_RESTARTS_MORE: u32 = 2;
+
+/// What an instance is, in the live tree.
+pub(crate) const AGENT: &str = "agent";
 
 /// An agent as the pool is given it: ready to be served, or why not.
 #[derive(Clone)]
@@ -39,7 +43,8 @@ pub(super) struct Company {
     member: Member,
     /// Each instance's seat and its id among the pool's children.
     seats: Vec<(Seat, String)>,
-    since: DateTime<Utc>,
+    level: (Level, DateTime<Utc>),
+    prepared: Prepared,
     turn: RoundRobin,
     slots: Arc<Semaphore>,
     open: watch::Sender<bool>,
@@ -60,7 +65,13 @@ impl Company {
         };
         Self {
             seats: (0..member.spec.instances).map(seat).collect(),
-            since: stage.ports.clock.now(),
+            level: (Level::Starting, stage.ports.clock.now()),
+            prepared: Prepared::new(
+                stage.ports.clone(),
+                member.spec.clone(),
+                member.served.as_ref().ok().cloned(),
+                stage.late.clone(),
+            ),
             turn: RoundRobin::default(),
             slots: Arc::new(Semaphore::new(places.min(stage.options.steps_max))),
             open: watch::Sender::new(false),
@@ -81,36 +92,44 @@ impl Company {
 
     /// The instances, then the inbox: nothing comes in before somebody can work.
     pub(super) fn child_specs(&self, stage: &Stage, pool: &ActorRef<PoolMessage>) -> Vec<ChildSpec> {
-        let Ok(served) = &self.member.served else { return Vec::new() };
-        let restart = self.member.spec.restart;
+        let (restart, backoff) = (self.member.spec.restart, stage.options.backoff);
         let budget = RestartBudget { max: restart.max, window: restart.window };
         let mut specs: Vec<ChildSpec> = (self.seats.iter().cloned())
             .map(|(_, id)| {
-                let stage = stage.clone();
-                ChildSpec::new(id, "agent", move |context| AgentActor::start(stage.clone(), context)).budget(budget)
+                let (stage, prepared) = (stage.clone(), self.prepared.clone());
+                let start = move |context| {
+                    let (stage, prepared) = (stage.clone(), prepared.clone());
+                    async move {
+                        prepared.get().map_err(unprepared)?;
+                        AgentActor::start(stage, context).await
+                    }
+                };
+                ChildSpec::new(id, AGENT, start).budget(budget).backoff(backoff)
             })
             .collect();
-        let parts = InboxParts {
-            stage: stage.clone(),
-            served: served.clone(),
-            slots: self.slots.clone(),
-            open: self.open.subscribe(),
-            pool: pool.clone(),
+        let (stage, prepared, pool) = (stage.clone(), self.prepared.clone(), pool.clone());
+        let (slots, open) = (self.slots.clone(), self.open.subscribe());
+        let start = move |context| {
+            let prepared = prepared.clone();
+            let parts = |served| InboxParts {
+                stage: stage.clone(),
+                served,
+                slots: slots.clone(),
+                open: open.clone(),
+                pool: pool.clone(),
+            };
+            let parts = prepared.get().map(parts);
+            async move { Inbox::start(parts.map_err(unprepared)?, context).await }
         };
-        let inbox = ChildSpec::new(format!("{}/{INBOX}", self.name()), INBOX, move |context| {
-            Inbox::start(parts.clone(), context)
-        });
+        let more = RestartBudget { max: budget.max.saturating_add(INBOX_RESTARTS_MORE), ..budget };
+        let inbox = ChildSpec::new(format!("{}/{INBOX}", self.name()), INBOX, start).budget(more).backoff(backoff);
         specs.push(inbox.shutdown(Shutdown::Kill));
         specs
     }
 
     pub(super) fn child_ids(&self) -> Vec<String> {
         let instances = self.seats.iter().map(|(_, id)| id.clone());
-        if self.member.served.is_ok() {
-            instances.chain([format!("{}/{INBOX}", self.name())]).collect()
-        } else {
-            Vec::new()
-        }
+        instances.chain([format!("{}/{INBOX}", self.name())]).collect()
     }
 
     /// Gives a step to the next instance that lives; without one it stays in hand, unseated.
@@ -126,64 +145,33 @@ impl Company {
         mailbox.cast(AgentMessage::Work { work, begun }).ok();
     }
 
-    /// Opens the inbox while an instance lives, closes it while none does.
-    pub(super) fn gate(&self, children: &Children) {
-        let open = self.seats.iter().any(|(_, id)| children.get(id).is_some());
+    /// Opens the inbox while an instance lives, closes it while none does or the agent is paused.
+    pub(super) fn gate(&mut self, children: &Children, stage: &Stage) {
+        let level = Level::of(self.seats.iter().filter_map(|(_, id)| children.view(id)));
+        if level != self.level.0 {
+            self.level = (level, stage.ports.clock.now());
+        }
+        let open = level == Level::Up && !stage.standings.is_paused(self.name());
         self.open.send_if_modified(|was| std::mem::replace(was, open) != open);
     }
 
-    /// How it looks to an operator.
-    pub(super) fn view(&self, pool: &str, children: &[ChildView], counts: &HashMap<Seat, usize>) -> AgentView {
-        let spec = &self.member.spec;
-        let instances: Vec<InstanceView> = (self.seats.iter())
-            .filter_map(|(seat, id)| {
-                let child = children.iter().find(|child| child.id == *id)?;
-                Some(instance(pool, child, counts.get(seat).copied().unwrap_or_default()))
-            })
-            .collect();
-        let best = |wanted: AgentStatus| instances.iter().any(|instance| instance.status == wanted);
-        let (status, reason) = if let Err(reason) = &self.member.served {
-            (AgentStatus::Unavailable, Some(reason.clone()))
-        } else {
-            let order = [AgentStatus::Busy, AgentStatus::Ready, AgentStatus::Starting];
-            let status = order.into_iter().find(|status| best(*status)).unwrap_or(AgentStatus::Unavailable);
-            let reason = children.iter().filter(|child| owns(self, child)).find_map(|child| child.reason.clone());
-            (status, reason.filter(|_| status == AgentStatus::Unavailable))
-        };
-        AgentView {
-            name: spec.name.clone(),
-            kind: spec.kind.clone(),
-            execution_mode: spec.execution_mode,
-            status,
-            reason,
-            since: self.since,
-            subscriptions: spec.subscriptions.iter().map(ToString::to_string).collect(),
-            model: spec.models.first().map(|m| format!("{}/{}", m.provider.as_str(), m.model)).unwrap_or_default(),
-            spec_digest: spec.digest(),
-            steps: instances.iter().map(|instance| instance.steps).sum(),
-            restarts: instances.iter().map(|instance| instance.restarts).sum(),
-            last_error: instances.iter().find_map(|instance| instance.last_error.clone()),
-            instances,
-        }
+    /// Whether anybody could work, and since when that is so.
+    pub(super) const fn level(&self) -> (Level, DateTime<Utc>) {
+        self.level
+    }
+
+    /// Each instance's seat and its id among the pool's children.
+    pub(super) fn seats(&self) -> &[(Seat, String)] {
+        &self.seats
+    }
+
+    /// The agent as the pool was given it.
+    pub(super) const fn member(&self) -> &Member {
+        &self.member
     }
 }
 
-fn owns(company: &Company, child: &ChildView) -> bool {
-    child.id.split('/').next() == Some(company.name())
-}
-
-fn instance(pool: &str, child: &ChildView, steps: usize) -> InstanceView {
-    let status = match child.state {
-        ActorState::Running if steps > 0 => AgentStatus::Busy,
-        ActorState::Running => AgentStatus::Ready,
-        ActorState::Unavailable | ActorState::Stopped => AgentStatus::Unavailable,
-        _ => AgentStatus::Starting,
-    };
-    InstanceView {
-        path: format!("{pool}/{}", child.id),
-        status,
-        steps,
-        restarts: child.restarts,
-        last_error: child.last_error.clone(),
-    }
+/// A start that failed because the agent is not ready to be served.
+fn unprepared(reason: String) -> SpawnErr {
+    SpawnErr::StartupFailed(reason.into())
 }

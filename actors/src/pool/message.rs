@@ -21,8 +21,10 @@ pub enum PoolMessage {
     Recovered(Vec<Arc<Work>>),
     /// How do the agents stand?
     Views(RpcReplyPort<Vec<AgentView>>),
-    /// An operator wants an agent's instances back, with a whole budget; answers whether it is here.
+    /// An operator wants an agent's actors started again, with a whole budget; answers whether it is here.
     Reset(AgentName, RpcReplyPort<bool>),
+    /// An agent was paused or resumed: its inbox is to be closed or opened; answers whether it is here.
+    Regate(AgentName, RpcReplyPort<bool>),
     /// A child's wait is over.
     Child(ChildTimer),
 }

@@ -7,6 +7,7 @@ mod cleaning;
 mod effects;
 mod fallible;
 mod falling;
+mod health;
 mod house;
 mod leases;
 mod sharing;

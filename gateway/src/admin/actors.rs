@@ -1,13 +1,14 @@
-//! `/v1/actors`: the live tree of this node, and the switch that cuts an actor off.
+//! `/v1/actors`: the live tree of this node, and the switches that cut an actor off or have it started again.
 //!
-//! The tree is a view, read under one short lock: it answers while every actor is busy. What a kill does is the
-//! supervisor's business; here it is only a 404 with the nearest path, or a 409 when the actor is down already.
+//! The tree is a view, read under one short lock: it answers while every actor is busy. What a kill or a restart does is
+//! the supervisor's business; here it is only a 404 with the nearest path, or a 409 when the actor is down already, or
+//! lives once only.
 
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use troupe_runtime::supervision::{ActorView, KillError};
+use troupe_runtime::supervision::{ActorView, KillError, RestartError};
 
 use super::params::{Params, Segment, switch};
 use super::problem::{Class, Problem};
@@ -33,19 +34,38 @@ pub(super) async fn show(State(admin): State<Admin>, Segment(path): Segment) -> 
     let path = path.trim_matches('/');
     let actor = admin.troupe().tree().get(path);
     let actor = actor.ok_or_else(|| Problem::not_found(format!("there is no actor {}", verb::clipped(path))))?;
-    admin.show(&view(&actor, &admin.shared.setup.node))
+    let mut view = view(&actor, &admin.shared.setup.node);
+    let mut falls = admin.troupe().tree().ledger().of(path);
+    falls.reverse();
+    view["falls"] = json!(falls);
+    admin.show(&view)
 }
 
-/// `POST /v1/actors/{path}:kill`
+/// `POST /v1/actors/{path}:kill`, `:restart`
 pub(super) async fn act(State(admin): State<Admin>, Segment(segment): Segment) -> Result<Json<Value>, Problem> {
-    let (path, _kill) = verb::split(&segment, &["kill"])?;
+    let (path, verb) = verb::split(&segment, &["kill", "restart"])?;
     let path = path.trim_matches('/');
-    admin.troupe().tree().kill(path).map_err(|error| match &error {
-        KillError::NotFound { nearest, .. } => Problem::not_found(error.to_string()).near(nearest.clone()),
-        KillError::NotRunning { .. } => Problem::new(Class::Conflict, error.to_string()),
-    })?;
-    tracing::warn!(actor = path, "an operator killed the actor");
-    admin.show(&json!({"path": path, "state": "killed", "node": admin.shared.setup.node}))
+    let tree = admin.troupe().tree();
+    let state = if verb == "kill" {
+        tree.kill(path).map_err(refused)?;
+        "killed"
+    } else {
+        tree.restart(path, "an operator asked for it").map_err(|error| match error {
+            RestartError::NotFound(error) => refused(error),
+            RestartError::LivesOnce { .. } => Problem::new(Class::Conflict, error.to_string()),
+        })?;
+        "restarting"
+    };
+    tracing::warn!(actor = path, verb, "an operator acts on the actor");
+    admin.show(&json!({"path": path, "state": state, "node": admin.shared.setup.node}))
+}
+
+fn refused(error: KillError) -> Problem {
+    let message = error.to_string();
+    match error {
+        KillError::NotFound { nearest, .. } => Problem::not_found(message).near(nearest),
+        KillError::NotRunning { .. } => Problem::new(Class::Conflict, message),
+    }
 }
 
 fn view(actor: &ActorView, node: &str) -> Value {

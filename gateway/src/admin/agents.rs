@@ -1,4 +1,4 @@
-//! `/v1/agents`: the registry, restarts, and the way in for tasks from programs.
+//! `/v1/agents`: the registry, restarts and pauses, and the way in for tasks from programs.
 //!
 //! A submission is answered once the bus or the spool has it: from then on it is not lost. A registry that does not
 //! answer (its actor is being restarted) is a 503, and submissions go on, for they do not need it.
@@ -70,15 +70,25 @@ pub(super) async fn list(State(admin): State<Admin>, Params(filter): Params<Filt
 
 /// `GET /v1/agents/{name}`
 pub(super) async fn show(State(admin): State<Admin>, Segment(name): Segment) -> Result<Json<Value>, Problem> {
-    admin.show(&admin.troupe().agent(&name).await?)
+    let agent = admin.troupe().agent(&name).await?;
+    let mut view = json!(agent);
+    // Its instances' falls, the latest first: what a list of agents has no room for.
+    let mut falls: Vec<_> =
+        agent.instances.iter().flat_map(|instance| admin.troupe().tree().ledger().of(&instance.path)).collect();
+    falls.sort_by_key(|fall| std::cmp::Reverse(fall.at));
+    view["falls"] = json!(falls);
+    admin.show(&view)
 }
 
-/// `POST /v1/agents/{name}:restart`
+/// `POST /v1/agents/{name}:restart`, `:pause`, `:resume`
 pub(super) async fn act(State(admin): State<Admin>, Segment(segment): Segment) -> Result<Json<Value>, Problem> {
-    let (name, _restart) = verb::split(&segment, &["restart"])?;
+    let (name, verb) = verb::split(&segment, &["restart", "pause", "resume"])?;
     let known = admin.troupe().agent(name).await?;
-    admin.troupe().restart(&known.name).await?;
-    tracing::info!(agent = name, "an operator restarted the agent");
+    match verb {
+        "restart" => admin.troupe().restart(&known.name).await?,
+        verb => admin.troupe().pause(&known.name, verb == "pause").await?,
+    }
+    tracing::info!(agent = name, verb, "an operator acts on the agent");
     admin.show(&admin.troupe().agent(name).await?)
 }
 

@@ -1,4 +1,4 @@
-//! `troupe agents`: who there is, how they stand, and a fresh start for one that gave up.
+//! `troupe agents`: who there is, how they stand, a fresh start for one that gave up, and a pause.
 //!
 //! Called by the command line; asks the admin API and prints. A name that is not there ends with exit code 3.
 
@@ -22,14 +22,24 @@ pub enum Verb {
     /// List agents
     #[command(visible_alias = "list")]
     Ls(Filter),
-    /// Show one agent with its instances
+    /// Show one agent with its instances, what they have in hand, and their falls
     #[command(visible_alias = "get")]
     Show {
         /// The agent's name
         name: String,
     },
-    /// Start an agent's instances again, with a fresh restart budget
+    /// Start an agent's actors again, with a fresh restart budget; steps under way go on from their journals
     Restart {
+        /// The agent's name
+        name: String,
+    },
+    /// Let nothing more in; what is under way goes on, events wait, until `resume` or the node's end
+    Pause {
+        /// The agent's name
+        name: String,
+    },
+    /// Let events in again
+    Resume {
         /// The agent's name
         name: String,
     },
@@ -94,9 +104,36 @@ const INSTANCES: Listing = Listing {
     columns: &[
         Column::new("PATH", "path", Shown::Plain),
         Column::new("STATUS", "status", Shown::Plain),
+        Column::new("SINCE", "since", Shown::Age),
         Column::new("STEPS", "steps", Shown::Plain),
         Column::new("RESTARTS", "restarts", Shown::Plain),
         Column::new("LAST ERROR", "last_error", Shown::Plain),
+    ],
+};
+
+const STEPS: Listing = Listing {
+    things: "steps",
+    name: "step_id",
+    columns: &[
+        Column::new("STEP", "step_id", Shown::Plain),
+        Column::new("TASK", "task_id", Shown::Plain),
+        Column::new("SINCE", "since", Shown::Age),
+        Column::new("DOING", "doing", Shown::Plain),
+    ],
+};
+
+/// The restart ledger, of one actor or of all instances of an agent.
+pub(super) const FALLS: Listing = Listing {
+    things: "falls",
+    name: "path",
+    columns: &[
+        Column::new("AGO", "at", Shown::Age),
+        Column::new("PATH", "path", Shown::Plain),
+        Column::new("THEN", "then", Shown::Plain),
+        Column::new("AFTER MS", "after_ms", Shown::Plain),
+        Column::new("IN HAND", "steps_in_hand", Shown::Plain),
+        Column::new("CAUSE", "cause", Shown::Plain),
+        Column::wide("STEPS", "steps", Shown::Plain),
     ],
 };
 
@@ -115,8 +152,17 @@ pub async fn run(verb: Verb, client: &Client, printer: &mut Printer) -> Result<E
             printer.one(&body, &name, |style| sheet(&body, style))?;
         }
         Verb::Restart { name } => {
-            client.restart_agent(&name).await?;
+            client.act_on_agent(&name, "restart").await?;
             printer.note(&format!("agent {name} starts again; look with `troupe agents show {name}`"));
+        }
+        Verb::Pause { name } => {
+            let agent = client.act_on_agent(&name, "pause").await?;
+            let steps = at(&agent, "steps").and_then(Value::as_u64).unwrap_or_default();
+            printer.note(&format!("agent {name} takes nothing more in; steps that go on: {steps}"));
+        }
+        Verb::Resume { name } => {
+            client.act_on_agent(&name, "resume").await?;
+            printer.note(&format!("agent {name} takes events in again"));
         }
     }
     Ok(Exit::Ok)
@@ -125,8 +171,11 @@ pub async fn run(verb: Verb, client: &Client, printer: &mut Printer) -> Result<E
 fn sheet(agent: &Value, style: Style) -> String {
     let shown = |field: &str| at(agent, field).map(plain).unwrap_or_default();
     let since = at(agent, "since").and_then(Value::as_str).map(|then| age::since_text(then, Utc::now()));
-    let instances = agent.get("instances").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let table = if instances.is_empty() { String::new() } else { INSTANCES.render(instances, true, Utc::now()) };
+    let instances = list(agent, "instances");
+    let table = rows(&INSTANCES, instances);
+    let in_hand: Vec<Value> = instances.iter().flat_map(|one| list(one, "current").iter().cloned()).collect();
+    let failed_at = at(agent, "last_failure_at").and_then(Value::as_str).map(|then| age::since_text(then, Utc::now()));
+    let failure = failed_at.map(|ago| format!("{} ({ago} ago)", shown("last_failure"))).unwrap_or_default();
     Sheet::new(style)
         .row("Name", &shown("name"))
         .row("Type", &shown("type"))
@@ -138,9 +187,22 @@ fn sheet(agent: &Value, style: Style) -> String {
         .row("Steps", &shown("steps"))
         .row("Restarts", &shown("restarts"))
         .row("Last error", &shown("last_error"))
+        .row("Last failure", &failure)
         .row("Spec", &shown("spec_digest"))
         .part("Instances", &table)
+        .part("In hand", &rows(&STEPS, &in_hand))
+        .part("Falls", &rows(&FALLS, list(agent, "falls")))
         .finish()
+}
+
+/// A table of what a sheet has below it; nothing when there is nothing.
+pub(super) fn rows(listing: &Listing, items: &[Value]) -> String {
+    if items.is_empty() { String::new() } else { listing.render(items, true, Utc::now()) }
+}
+
+/// The list at a field.
+pub(super) fn list<'a>(thing: &'a Value, field: &str) -> &'a [Value] {
+    at(thing, field).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 #[cfg(test)]
@@ -154,7 +216,15 @@ mod tests {
             "name": "researcher", "type": "assistant", "execution_mode": "autonomous", "status": "unavailable",
             "reason": "3 restarts within 60 s", "since": Utc::now(), "subscriptions": ["slack.events.command.research", "a.#"],
             "model": "scripted/demo", "spec_digest": "abc", "steps": 0, "restarts": 3, "last_error": null,
-            "instances": [{"path": "root/x/researcher/0", "status": "unavailable", "steps": 0, "restarts": 3, "last_error": "boom"}]
+            "last_failure": "model: no answer", "last_failure_at": Utc::now(),
+            "instances": [{
+                "path": "root/x/researcher/0", "status": "unavailable", "since": Utc::now(), "steps": 1, "restarts": 3,
+                "last_error": "boom", "current": [{"step_id": "s1", "task_id": "t1", "since": null, "doing": null}]
+            }],
+            "falls": [{
+                "at": Utc::now(), "path": "root/x/researcher/0", "cause": "boom", "then": "unavailable", "after_ms": null,
+                "steps": ["s1"], "steps_in_hand": 1
+            }]
         })
     }
 
@@ -164,7 +234,10 @@ mod tests {
         assert!(sheet.contains("Status:         unavailable for 0s\n"), "{sheet}");
         assert!(sheet.contains("Reason:         3 restarts within 60 s\n"), "{sheet}");
         assert!(sheet.contains("Subscriptions:  slack.events.command.research\n                a.#\n"), "{sheet}");
-        assert!(sheet.contains("root/x/researcher/0  unavailable  0      3         boom"), "{sheet}");
+        assert!(sheet.contains("root/x/researcher/0  unavailable  0s     1      3         boom"), "{sheet}");
+        assert!(sheet.contains("Last failure:   model: no answer (0s ago)\n"), "{sheet}");
+        assert!(sheet.contains("  s1    t1    -      -"), "{sheet}");
+        assert!(sheet.contains("  0s   root/x/researcher/0  unavailable  -         1        boom   s1"), "{sheet}");
         assert!(!sheet.contains("Last error:"), "{sheet}");
     }
 

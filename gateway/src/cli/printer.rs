@@ -89,6 +89,11 @@ impl Printer {
         self.out.flush()
     }
 
+    /// Makes room for a picture that takes the place of the one before; into a pipe they follow one another.
+    pub fn clear(&mut self) -> io::Result<()> {
+        if self.read { write!(self.out, "\u{1b}[H\u{1b}[2J") } else { Ok(()) }
+    }
+
     /// What an agent said: as it stands into a pipe, without what would steer the terminal on one.
     pub fn answer(&mut self, text: &str) -> io::Result<()> {
         let shown = if self.read { safe(text) } else { text.to_owned() };

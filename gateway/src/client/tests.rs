@@ -69,8 +69,8 @@ async fn every_call_goes_where_the_contract_says() {
     client.tasks(&[("status", "running".to_owned()), ("limit", "5".to_owned())]).await.unwrap();
     client.task("018f", Duration::from_secs(20)).await.unwrap();
     client.task("018f", Duration::ZERO).await.unwrap();
-    client.restart_agent("researcher").await.unwrap();
-    client.kill("root/orchestrator/autonomous/researcher/0").await.unwrap();
+    client.act_on_agent("researcher", "restart").await.unwrap();
+    client.act_on_actor("root/orchestrator/autonomous/researcher/0", "kill").await.unwrap();
     client.journal("r1").await.unwrap();
     client.run("r1").await.unwrap();
     client.replay_run("r1").await.unwrap();

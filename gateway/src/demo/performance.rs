@@ -39,7 +39,7 @@ pub(super) async fn perform(scene: &Scene, options: &DemoOptions) -> Result<Fact
     let id = text_at(&task, "id").to_owned();
     stage.first_turn(&id, &run).await?;
     let instance = stage.instance().await?;
-    scene.client.kill(&instance).await?;
+    scene.client.act_on_actor(&instance, "kill").await?;
     let killed = Utc::now();
 
     let tree = stage.restarted(&instance).await?;

@@ -2,12 +2,12 @@
 //!
 //! Called once when the node starts; what a setting may be was checked when it was read.
 
-use troupe_actors::{cleaner, lease, stage};
+use troupe_actors::{cleaner, lease, stage, vitals};
 use troupe_runtime::config::NodeConfig;
 use troupe_runtime::model::{self, ModelOptions};
 use troupe_runtime::retry::BackoffOptions;
 use troupe_runtime::tool::{HttpGetOptions, ToolOptions};
-use troupe_runtime::{bus, ports, postgres, sqlite, store};
+use troupe_runtime::{bus, ports, postgres, sqlite, store, supervision};
 use url::Url;
 
 use super::StartError;
@@ -150,7 +150,7 @@ pub(super) fn tools(config: &NodeConfig) -> ToolOptions {
 }
 
 pub(super) fn actors(config: &NodeConfig) -> stage::Options {
-    let of = &config.steps;
+    let (of, watch) = (&config.steps, &config.supervision);
     stage::Options {
         steps_max: of.per_node_max,
         steps_per_instance_max: of.per_instance_max,
@@ -167,6 +167,23 @@ pub(super) fn actors(config: &NodeConfig) -> stage::Options {
         sweep_every: of.sweep_every,
         orphans_max: of.orphans_max,
         call_timeout: of.call_timeout,
+        steps_shown_max: watch.steps_shown_max,
+        backoff: supervision::BackoffOptions {
+            first: watch.backoff_base,
+            cap: watch.backoff_max,
+            healthy_after: watch.healthy_after,
+            ..supervision::BackoffOptions::default()
+        },
+        vitals: vitals::Options {
+            every: watch.ping_every,
+            timeout: watch.ping_timeout,
+            misses_max: watch.ping_misses_max,
+        },
+        ledger: supervision::LedgerOptions {
+            per_actor_max: watch.falls_max,
+            actors_max: watch.fallen_max,
+            steps_max: watch.steps_shown_max,
+        },
         lease: lease::Options {
             node: config.node.name.clone(),
             ttl: config.lease.ttl,

@@ -98,10 +98,33 @@ impl Topic {
         Self("troupe.unreadable".to_owned())
     }
 
+    /// An alarm of the monitoring.
+    #[must_use]
+    pub fn alert(severity: Severity) -> Self {
+        Self(format!("monitor.alert.{}", severity.as_str()))
+    }
+
     /// A task of an agent that failed.
     #[must_use]
     pub fn agent_failed(agent: &AgentName) -> Self {
         Self(format!("{AGENT_FAILED}{agent}"))
+    }
+}
+
+/// How bad it is, in the last word of an alarm's topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Severity {
+    /// Somebody has to look now.
+    Critical,
+}
+
+impl Severity {
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+        }
     }
 }
 

@@ -23,6 +23,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use ractor::{Actor, ActorCell, SpawnErr};
@@ -114,6 +115,10 @@ pub struct ChildView {
     pub kind: &'static str,
     /// How it is.
     pub state: ActorState,
+    /// Since when it is so.
+    pub since: DateTime<Utc>,
+    /// Whether its last start came to a life; one that fails to start is down for another reason than one that fell.
+    pub started: bool,
     /// Why it is unavailable or stopped.
     pub reason: Option<String>,
     /// When it is started again, while it is backing off.

@@ -35,13 +35,14 @@ use std::time::Duration;
 
 use ractor::{ActorCell, ActorId, ActorRef, Message, SupervisionEvent};
 
-pub use self::event::{ChildEvent, ChildTimer, ChildrenError};
+pub use self::event::{ChildEvent, ChildTimer, ChildrenError, Wake};
 use self::life::{Child, Phase};
 use super::child::{ChildSpec, ChildView};
 use super::exit::Exit;
 use super::mailbox::{Mailbox, MailboxOptions};
 use super::tree::Tree;
 
+mod asked;
 mod event;
 mod life;
 mod order;
@@ -125,6 +126,10 @@ impl Children {
         let place = self.next_place;
         self.next_place += 1;
         let entry = self.tree.insert(format!("{}/{}", self.path, spec.id), spec.kind);
+        let (wake, parent, id) = (Arc::clone(&self.wake), Arc::clone(&self.path), spec.id.clone());
+        entry.supervised(Arc::new(move |what| {
+            wake(Duration::ZERO, ChildTimer { parent: Arc::clone(&parent), id: id.clone(), wake: what });
+        }));
         self.by_id.insert(spec.id.clone(), place);
         self.places.insert(place, Child::new(spec, entry));
         Ok(self.settle(place).await)
@@ -153,12 +158,18 @@ impl Children {
         event.actor_id().is_some_and(|id| self.by_actor.contains_key(&id))
     }
 
-    /// A wait is over: performs the restart that is due, or kills what did not drain in time.
+    /// A wait is over: performs the restart that is due, or kills what did not drain in time. Or somebody asks for a
+    /// restart, or says that a life does not answer (`asked.rs`).
     pub async fn timer(&mut self, timer: ChildTimer) -> Vec<ChildEvent> {
         let Some(place) = self.by_id.get(&timer.id).copied().filter(|_| timer.parent == self.path) else {
             return Vec::new();
         };
-        let Some(child) = self.places.get_mut(&place).filter(|child| child.generation == timer.generation) else {
+        let generation = match timer.wake {
+            Wake::Wait(generation) => generation,
+            Wake::Restart { why } => return self.restart_at(place, &why).await,
+            Wake::GiveUp { life, cause } => return self.give_up_on(place, life, &cause).await,
+        };
+        let Some(child) = self.places.get_mut(&place).filter(|child| child.generation == generation) else {
             return Vec::new();
         };
         match child.phase {
@@ -204,6 +215,12 @@ impl Children {
     #[must_use]
     pub fn snapshot(&self) -> Vec<ChildView> {
         self.places.values().map(Child::view).collect()
+    }
+
+    /// One child.
+    #[must_use]
+    pub fn view(&self, id: &str) -> Option<ChildView> {
+        self.places.get(self.by_id.get(id)?).map(Child::view)
     }
 
     /// The supervisor's path.

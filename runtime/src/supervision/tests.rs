@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::*;
 
+mod asked;
 mod giving_up;
 mod order;
 mod restarting;

@@ -21,12 +21,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ractor::ActorCell;
 use serde::Serialize;
 
 use super::cause::{CAUSE_CHARS_MAX, clip};
+use super::children::Wake;
+use super::ledger::{Ledger, LedgerOptions};
 use super::mailbox::Depth;
 use crate::clock::{Clock, SystemClock};
 
@@ -97,6 +100,36 @@ pub enum KillError {
     },
 }
 
+/// Why nothing is started again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RestartError {
+    /// Nobody lives there.
+    #[error(transparent)]
+    NotFound(#[from] KillError),
+    /// It has nobody who starts it again by itself.
+    #[error("the {kind} at {path:?} is not started again by itself; it lives once")]
+    LivesOnce {
+        /// What was asked for.
+        path: String,
+        /// What it is.
+        kind: &'static str,
+    },
+}
+
+/// One running life of an actor, for whoever asks how it is.
+#[derive(Debug, Clone)]
+pub struct Life {
+    /// Where it stands.
+    pub path: String,
+    /// The actor.
+    pub cell: ActorCell,
+    /// The counter of its mailbox.
+    pub depth: Depth,
+}
+
+/// How a supervisor is asked for something about one child.
+pub(super) type Ask = Arc<dyn Fn(Wake) + Send + Sync>;
+
 /// The registry of live actors; clones are handles on the same tree.
 #[derive(Clone)]
 pub struct Tree {
@@ -116,6 +149,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     nodes: Mutex<BTreeMap<String, Node>>,
     next_serial: AtomicU64,
+    ledger: Ledger,
 }
 
 struct Node {
@@ -128,14 +162,21 @@ struct Node {
     step: Option<String>,
     last_error: Option<String>,
     cell: Option<ActorCell>,
+    ask: Option<Ask>,
 }
 
 impl Tree {
     /// An empty tree that stamps by `clock`.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let shared = Shared { clock, nodes: Mutex::default(), next_serial: AtomicU64::new(0) };
-        Self { shared: Arc::new(shared) }
+        Self::with_ledger(clock, LedgerOptions::default())
+    }
+
+    /// [`Tree::new`] with other ends for what it keeps of falls.
+    #[must_use]
+    pub fn with_ledger(clock: Arc<dyn Clock>, options: LedgerOptions) -> Self {
+        let (nodes, next_serial, ledger) = (Mutex::default(), AtomicU64::new(0), Ledger::new(options));
+        Self { shared: Arc::new(Shared { clock, nodes, next_serial, ledger }) }
     }
 
     /// Puts an actor that is about to start into the tree.
@@ -152,6 +193,7 @@ impl Tree {
             step: None,
             last_error: None,
             cell: None,
+            ask: None,
         };
         self.nodes().insert(path.clone(), node);
         Entry { tree: self.clone(), path, serial }
@@ -189,16 +231,68 @@ impl Tree {
     /// Cuts the actor at a path off at its next await, as a crash would. Its supervisor then does what it does.
     pub fn kill(&self, path: &str) -> Result<(), KillError> {
         let nodes = self.nodes();
-        let Some(node) = nodes.get(path) else {
-            let nearest = nearest::nearest(path, nodes.keys().map(String::as_str)).map(str::to_owned);
-            return Err(KillError::NotFound { path: path.to_owned(), nearest });
-        };
+        let node = nodes.get(path).ok_or_else(|| not_found(&nodes, path))?;
         let Some(cell) = node.cell.clone() else {
             return Err(KillError::NotRunning { path: path.to_owned(), state: node.state });
         };
         drop(nodes);
         cell.kill();
         Ok(())
+    }
+
+    /// Has the actor at a path started again by its supervisor, at once and without a charge to its budget: it is cut off
+    /// when it runs, and brought back when it is down. `why` is what the ledger says of it.
+    pub fn restart(&self, path: &str, why: &str) -> Result<(), RestartError> {
+        let nodes = self.nodes();
+        let node = nodes.get(path).ok_or_else(|| not_found(&nodes, path))?;
+        let kind = node.kind;
+        let Some(ask) = node.ask.clone() else {
+            return Err(RestartError::LivesOnce { path: path.to_owned(), kind });
+        };
+        drop(nodes);
+        ask(Wake::Restart { why: clip(why, CAUSE_CHARS_MAX) });
+        Ok(())
+    }
+
+    /// Every actor of a kind that is in a state.
+    #[must_use]
+    pub fn standing(&self, kind: &str, state: ActorState) -> Vec<ActorView> {
+        let nodes = self.nodes();
+        let meant = nodes.iter().filter(|(_, node)| node.kind == kind && node.state == state);
+        meant.map(|(path, node)| node.view(path)).collect()
+    }
+
+    /// Every actor of a kind that runs and has a supervisor that starts it again.
+    #[must_use]
+    pub fn lives(&self, kind: &str) -> Vec<Life> {
+        let nodes = self.nodes();
+        let runs = |node: &&Node| node.kind == kind && node.state == ActorState::Running && node.ask.is_some();
+        let life = |path: &String, cell: &ActorCell, depth: &Depth| Life {
+            path: path.clone(),
+            cell: cell.clone(),
+            depth: depth.clone(),
+        };
+        let running = nodes.iter().filter(|(_, node)| runs(node));
+        running.filter_map(|(path, node)| Some(life(path, node.cell.as_ref()?, &node.depth))).collect()
+    }
+
+    /// This life does not answer: its supervisor kills it, counts that as a fall, and does what it does about falls.
+    pub fn give_up_on(&self, life: &Life, cause: &str) {
+        let ask = self.nodes().get(&life.path).and_then(|node| node.ask.clone());
+        if let Some(ask) = ask {
+            ask(Wake::GiveUp { life: life.cell.get_id(), cause: clip(cause, CAUSE_CHARS_MAX) });
+        }
+    }
+
+    /// Who fell, and why.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.shared.ledger
+    }
+
+    /// Writes into the ledger that the actor at a path fell.
+    pub(super) fn fell(&self, path: &str, cause: &str, after: Option<Duration>) {
+        self.shared.ledger.fell(self.shared.clock.now(), path, cause, after);
     }
 
     /// What the actor at a path is doing, in its own words; nothing happens when nobody is there.
@@ -231,6 +325,18 @@ impl Entry {
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// Since when it is as it is.
+    pub(super) fn since(&self) -> DateTime<Utc> {
+        let nodes = self.tree.nodes();
+        let own = nodes.get(&self.path).filter(|node| node.serial == self.serial);
+        own.map_or_else(|| self.tree.shared.clock.now(), |node| node.since)
+    }
+
+    /// Its supervisor starts it again, and is asked for that by `ask`.
+    pub(super) fn supervised(&self, ask: Ask) {
+        self.change(|node, _| node.ask = Some(ask));
     }
 
     /// A new life begins, whose messages are counted by `depth`.
@@ -288,6 +394,11 @@ impl Drop for Entry {
             nodes.remove(&self.path);
         }
     }
+}
+
+fn not_found(nodes: &BTreeMap<String, Node>, path: &str) -> KillError {
+    let nearest = nearest::nearest(path, nodes.keys().map(String::as_str)).map(str::to_owned);
+    KillError::NotFound { path: path.to_owned(), nearest }
 }
 
 impl ActorState {

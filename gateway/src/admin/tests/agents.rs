@@ -27,9 +27,39 @@ async fn the_registry_is_listed_filtered_and_shown() {
 async fn a_restart_is_a_verb_on_the_agent() {
     let house = House::open().await;
     assert_eq!(house.post("/v1/agents/echo:restart").await.json()["name"], "echo");
+    let path = "root/orchestrator/autonomous/echo/0";
+    let actor = house.until(&format!("/v1/actors/{path}"), |actor| actor["restarts"] == 1).await;
+    assert_eq!((&actor["falls"][0]["then"], &actor["falls"][0]["after_ms"]), (&json!("restarted"), &json!(0)));
+    let echo = house.until("/v1/agents/echo", |agent| agent["status"] == "ready").await;
+    assert_eq!(
+        (&echo["falls"][0]["path"], &echo["falls"][0]["cause"]),
+        (&json!(path), &json!("an operator asked for it"))
+    );
     assert_eq!(house.post("/v1/agents/ecco:restart").await.json()["nearest"], "echo");
     assert!(house.post("/v1/agents/echo:dance").await.problem(404).contains(":restart"));
     assert!(house.post("/v1/agents/echo").await.problem(404).contains(":restart"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_agent_says_so_and_waits_for_the_verb_that_ends_it() {
+    let house = House::open().await;
+    assert_eq!(house.post("/v1/agents/echo:pause").await.json()["status"], "paused");
+    assert_eq!(house.get("/v1/agents?status=paused").await.json()["items"][0]["name"], "echo");
+    let waits = house.send("/v1/agents/echo/tasks?wait=200ms", &json!({"input": "hi"})).await;
+    assert_eq!((waits.status, &waits.json()["status"]), (202, &json!("received")));
+    assert_eq!(house.post("/v1/agents/echo:resume").await.json()["name"], "echo");
+    let id = waits.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(house.get(&format!("/v1/tasks/{id}?wait=20s")).await.json()["status"], "succeeded");
+    assert_eq!(house.post("/v1/agents/ecco:pause").await.json()["nearest"], "echo");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_actor_with_a_supervisor_is_restarted_by_its_path() {
+    let house = House::open().await;
+    assert_eq!(house.post("/v1/actors/root/relay:restart").await.json()["state"], "restarting");
+    house.until("/v1/actors/root%2Frelay", |actor| actor["restarts"] == 1 && actor["state"] == "running").await;
+    assert!(house.post("/v1/actors/root:restart").await.problem(409).contains("lives once"));
+    assert_eq!(house.post("/v1/actors/root/relai:restart").await.json()["nearest"], "root/relay");
 }
 
 #[tokio::test(flavor = "multi_thread")]

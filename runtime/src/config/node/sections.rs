@@ -420,10 +420,18 @@ section! {
         backoff_max: Duration = Duration::from_mins(1), TIME;
         /// A life this long counts as healthy: the next wait is the first again.
         healthy_after: Duration = Duration::from_mins(1), TIME;
-        /// Distance between two questions whether an actor still answers.
-        ping_every: Duration = Duration::from_secs(10), TIME;
-        /// Silence after which an actor is killed and restarted.
-        unresponsive_after: Duration = Duration::from_mins(1), TIME;
+        /// How often each agent actor is asked whether it is there.
+        ping_every: Duration = Duration::from_secs(3), TIME;
+        /// How long it may take to answer.
+        ping_timeout: Duration = SECOND, TIME;
+        /// Such questions in a row without an answer after which it is killed and restarted.
+        ping_misses_max: u32 = 3, count(1_000);
+        /// Falls of one actor that `actors inspect` and `agents show` still tell of.
+        falls_max: usize = 16, count(10_000);
+        /// Actors of which falls are kept; the one that has not fallen for longest goes first.
+        fallen_max: usize = 4096, count(1_000_000);
+        /// Steps in hand that are named: in one fall, and for one instance in the registry.
+        steps_shown_max: usize = 16, count(1_000);
         /// Messages that may wait for an actor; the next one is refused.
         mailbox_max: usize = 1024, count(1_000_000);
         /// Children of one supervisor.

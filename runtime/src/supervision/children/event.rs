@@ -6,17 +6,38 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ractor::ActorId;
+
 use crate::supervision::child::CHILD_ID_BYTES_MAX;
 
-/// A wait is over: the message a supervisor sends itself and passes to [`super::Children::timer`].
+/// A wait is over, or somebody asks for something: the message that a supervisor passes to [`super::Children::timer`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChildTimer {
     /// The path of the [`super::Children`] it belongs to, for an actor that holds several.
     pub parent: Arc<str>,
     /// The child it is about.
     pub id: String,
-    /// The wait it ends; a child that has moved on since ignores it.
-    pub generation: u64,
+    /// What for.
+    pub wake: Wake,
+}
+
+/// What a supervisor is woken for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wake {
+    /// The wait of this number is over; a child that has moved on since ignores it.
+    Wait(u64),
+    /// The child shall be started again.
+    Restart {
+        /// Who asks, or why.
+        why: String,
+    },
+    /// This life of the child does not answer.
+    GiveUp {
+        /// Which.
+        life: ActorId,
+        /// What was tried.
+        cause: String,
+    },
 }
 
 /// What became of a child.

@@ -12,7 +12,7 @@ use futures::FutureExt;
 use ractor::{ActorCell, ActorStatus, SpawnErr};
 use tokio::time::Instant;
 
-use super::{ChildEvent, ChildTimer, Children};
+use super::{ChildEvent, ChildTimer, Children, Wake};
 use crate::supervision::backoff::Backoff;
 use crate::supervision::budget::{Decision, Restarts};
 use crate::supervision::cause::{CAUSE_CHARS_MAX, clip};
@@ -36,6 +36,10 @@ pub(super) struct Child {
     backoff: Backoff,
     running_since: Instant,
     last_error: Option<String>,
+    /// Why its present life is to end and to be followed by another one, when somebody has asked for that.
+    pub(super) asked: Option<String>,
+    /// Whether its last start came to a life.
+    started: bool,
 }
 
 /// Where a child stands.
@@ -88,12 +92,17 @@ impl Children {
                 child.entry.running(cell.clone(), restarts);
                 child.cell = Some(cell);
                 child.phase = Phase::Running;
+                child.started = true;
+                child.asked = None;
                 child.running_since = Instant::now();
                 let id = child.spec.id.clone();
                 Some(if restarts == 0 { ChildEvent::Started { id } } else { ChildEvent::Restarted { id, restarts } })
             }
             Err(cause) if child.spec.restart == Restart::Temporary => self.forget(place, cause),
-            Err(cause) => self.charge(place, &cause),
+            Err(cause) => {
+                child.started = false;
+                self.charge(place, &cause)
+            }
         }
     }
 
@@ -103,6 +112,10 @@ impl Children {
         child.cell = None;
         child.generation = next_generation();
         child.backoff.lived(child.running_since.elapsed());
+        if let Some(event) = self.asked_for(place) {
+            return Some(event);
+        }
+        let child = self.places.get_mut(&place)?;
         if let Exit::Failed { cause } = exit {
             child.remember(cause);
             if !exit.calls_for(child.spec.restart) {
@@ -134,6 +147,7 @@ impl Children {
         if child.history.record(Instant::now().into_std()) == Decision::Restart {
             let after = child.backoff.next(&mut rand::rng());
             tracing::warn!(path, cause, after_ms = after.as_millis() as u64, "child fell, it is restarted");
+            self.tree.fell(path, cause, Some(after));
             child.entry.down(ActorState::Restarting);
             child.phase = Phase::BackingOff { until: Instant::now() + after };
             self.arm(place, after);
@@ -143,6 +157,7 @@ impl Children {
         let reason = format!("more than {} restarts within {} s, last: {cause}", budget.max, budget.window.as_secs());
         let reason = clip(&reason, CAUSE_CHARS_MAX);
         tracing::error!(path, reason, "child is unavailable, mend the cause and reset it");
+        self.tree.fell(path, cause, None);
         child.entry.down(ActorState::Unavailable);
         child.phase = Phase::Unavailable { reason: reason.clone() };
         if let Some(after) = child.spec.revive_after {
@@ -156,7 +171,7 @@ impl Children {
         if let Some(child) = self.places.get_mut(&place) {
             child.generation = next_generation();
             let (parent, id) = (Arc::clone(&self.path), child.spec.id.clone());
-            (self.wake)(after, ChildTimer { parent, id, generation: child.generation });
+            (self.wake)(after, ChildTimer { parent, id, wake: Wake::Wait(child.generation) });
         }
     }
 
@@ -183,6 +198,8 @@ impl Child {
             backoff: Backoff::new(spec.backoff),
             running_since: Instant::now(),
             last_error: None,
+            asked: None,
+            started: true,
             spec,
         }
     }
@@ -223,6 +240,8 @@ impl Child {
             id: self.spec.id.clone(),
             kind: self.spec.kind,
             state,
+            since: self.entry.since(),
+            started: self.started,
             reason,
             starts_in_ms,
             restarts: self.lives.saturating_sub(1),

@@ -151,7 +151,7 @@ async fn a_timer_of_the_past_starts_nothing() {
     assert!(office.is_quiet().await);
 
     for parent in ["root", "elsewhere"] {
-        let timer = ChildTimer { parent: parent.into(), id: "a".into(), generation: u64::MAX };
+        let timer = ChildTimer { parent: parent.into(), id: "a".into(), wake: Wake::Wait(u64::MAX) };
         office.boss.cast(BossMessage::Child(timer)).expect("the boss lives");
     }
     assert!(office.is_quiet().await, "made-up timers too");

@@ -1,0 +1,208 @@
+//! Pings on tokio's paused clock: who does not answer is given up on within 15 s, who does is left in peace.
+//!
+//! A [`Ward`] supervises [`Patient`]s as a pool supervises agent actors: by a `Children`, under the kind that is pinged.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use ractor::SupervisionEvent;
+use tokio::sync::mpsc;
+use troupe_runtime::supervision::{
+    BackoffOptions, ChildEvent, ChildTimer, Children, ChildrenOptions, RestartBudget, Then,
+};
+
+use super::*;
+
+struct Ward {
+    tree: Tree,
+    events: mpsc::UnboundedSender<ChildEvent>,
+}
+
+#[derive(Debug, RactorMessage)]
+enum WardMessage {
+    Child(ChildTimer),
+}
+
+#[derive(Clone, Default)]
+struct Patient {
+    /// Whether it answers; shared by its lives.
+    mute: Arc<AtomicBool>,
+    /// Whether its first life blocks its thread, as no handler may, until this is false again.
+    blocks: Arc<AtomicBool>,
+    /// Whether its next answer takes two seconds and a half.
+    rests: Arc<AtomicBool>,
+    lives: Arc<AtomicU32>,
+}
+
+impl Actor for Patient {
+    type Msg = AgentMessage;
+    /// Which life it is.
+    type State = u32;
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<AgentMessage>, (): ()) -> Result<u32, ActorProcessingErr> {
+        Ok(self.lives.fetch_add(1, Ordering::SeqCst))
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<AgentMessage>,
+        message: AgentMessage,
+        life: &mut u32,
+    ) -> Result<(), ActorProcessingErr> {
+        while *life == 0 && self.blocks.load(Ordering::SeqCst) {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        if self.rests.swap(false, Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(2_500)).await;
+        }
+        if self.mute.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        if let AgentMessage::Ping(reply) = message {
+            reply.send(()).ok();
+        }
+        Ok(())
+    }
+}
+
+impl Actor for Ward {
+    type Msg = WardMessage;
+    type State = Children;
+    type Arguments = Vec<ChildSpec>;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<WardMessage>,
+        specs: Vec<ChildSpec>,
+    ) -> Result<Children, ActorProcessingErr> {
+        let options = ChildrenOptions::default();
+        let mut children = Children::new(&myself, "ward", self.tree.clone(), options, WardMessage::Child);
+        for spec in specs {
+            children.start(spec).await?;
+        }
+        Ok(children)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<WardMessage>,
+        WardMessage::Child(timer): WardMessage,
+        children: &mut Children,
+    ) -> Result<(), ActorProcessingErr> {
+        let events = children.timer(timer).await;
+        events.into_iter().try_for_each(|event| self.events.send(event)).map_err(Into::into)
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<WardMessage>,
+        event: SupervisionEvent,
+        children: &mut Children,
+    ) -> Result<(), ActorProcessingErr> {
+        let events = children.handle(event).await;
+        let news = events.into_iter().filter(|event| *event != ChildEvent::NotMine);
+        news.into_iter().try_for_each(|event| self.events.send(event)).map_err(Into::into)
+    }
+}
+
+fn spec(id: &str, patient: &Patient) -> ChildSpec {
+    let patient = patient.clone();
+    let start = move |context: ChildContext| {
+        let patient = patient.clone();
+        async move { context.spawn(patient, ()).await }
+    };
+    ChildSpec::new(id, AGENT, start)
+        .backoff(BackoffOptions { jitter: 0.0, ..BackoffOptions::default() })
+        .budget(RestartBudget { max: 3, window: Duration::from_mins(1) })
+        .revive_after(None)
+}
+
+/// A ward with these patients, and the rounds that ping them.
+async fn ward(options: Options, patients: &[(&str, &Patient)]) -> (Tree, mpsc::UnboundedReceiver<ChildEvent>) {
+    let (events, told) = mpsc::unbounded_channel();
+    let tree = Tree::default();
+    let specs = patients.iter().map(|(id, patient)| spec(id, patient)).collect();
+    Actor::spawn(None, Ward { tree: tree.clone(), events }, specs).await.unwrap();
+    let pinged = tree.clone();
+    tokio::spawn(async move {
+        let mut misses = HashMap::new();
+        loop {
+            tokio::time::sleep(options.every).await;
+            ping_all(&pinged, options, &mut misses).await;
+        }
+    });
+    (tree, told)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_hangs_is_killed_and_serves_again_within_15_seconds_three_times_and_is_unavailable_then() {
+    let (mute, well) = (Patient::default(), Patient::default());
+    let (tree, mut told) = ward(Options::default(), &[("mute/0", &mute), ("well/0", &well)]).await;
+    mute.mute.store(true, Ordering::SeqCst);
+    for restarts in 1..=3 {
+        let hung = Instant::now();
+        let Some(ChildEvent::Restarting { id, cause, .. }) = told.recv().await else { panic!("no restart") };
+        assert_eq!((id.as_str(), cause.as_str()), ("mute/0", "no answer to 3 pings in a row, 1000 ms each"));
+        let Some(ChildEvent::Restarted { restarts: told, .. }) = told.recv().await else { panic!("not restarted") };
+        assert_eq!(told, restarts);
+        assert!(hung.elapsed() <= Duration::from_secs(15), "{restarts}: {:?}", hung.elapsed());
+    }
+    let Some(ChildEvent::Unavailable { reason, .. }) = told.recv().await else { panic!("it is tried on") };
+    assert!(reason.starts_with("more than 3 restarts within 60 s"), "{reason}");
+    assert_eq!((mute.lives.load(Ordering::SeqCst), well.lives.load(Ordering::SeqCst)), (4, 1));
+    let falls = tree.ledger().of("ward/mute/0");
+    assert_eq!(falls.iter().map(|fall| fall.then).collect::<Vec<_>>(), {
+        use Then::{Restarted, Unavailable};
+        [Restarted, Restarted, Restarted, Unavailable]
+    });
+    assert!(tree.ledger().of("ward/well/0").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_misses_are_forgiven_and_whoever_answers_is_left_in_peace() {
+    let patient = Patient::default();
+    let tree = Tree::default();
+    let (events, mut told) = mpsc::unbounded_channel();
+    Actor::spawn(None, Ward { tree: tree.clone(), events }, vec![spec("a/0", &patient)]).await.unwrap();
+    let (options, mut misses) = (Options::default(), HashMap::new());
+    for _ in 0..3 {
+        patient.rests.store(true, Ordering::SeqCst);
+        ping_all(&tree, options, &mut misses).await;
+        ping_all(&tree, options, &mut misses).await;
+        assert_eq!(misses.values().copied().collect::<Vec<_>>(), [2]);
+        tokio::time::sleep(options.timeout).await;
+        ping_all(&tree, options, &mut misses).await;
+        assert!(misses.is_empty());
+    }
+    assert!(told.try_recv().is_err());
+    assert_eq!(patient.lives.load(Ordering::SeqCst), 1);
+}
+
+/// ractor's trap: a kill is noticed at an await, so an actor whose handler blocks its thread outlives it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_blocks_its_thread_is_left_behind_and_its_successor_serves_beside_it() {
+    let patient = Patient::default();
+    patient.blocks.store(true, Ordering::SeqCst);
+    // tokio's trap beside it: the thread that is blocked may be the one that watched the clock, and no other takes that
+    // over before something else wakes it. In a node there is always something else.
+    let (runtime, awake) = (tokio::runtime::Handle::current(), patient.blocks.clone());
+    std::thread::spawn(move || {
+        while awake.load(Ordering::SeqCst) {
+            runtime.spawn(std::future::ready(()));
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    });
+    let options = Options { every: Duration::from_millis(50), timeout: Duration::from_millis(100), misses_max: 2 };
+    let (tree, mut told) = ward(options, &[("a/0", &patient)]).await;
+    let first = tree.lives(AGENT).remove(0).cell;
+    assert!(matches!(told.recv().await, Some(ChildEvent::Restarting { .. })));
+    assert!(matches!(told.recv().await, Some(ChildEvent::Restarted { restarts: 1, .. })));
+    let second = tree.lives(AGENT).remove(0);
+    assert_ne!(first.get_id(), second.cell.get_id());
+    assert!(answers(&second, Duration::from_secs(10)).await, "the successor serves");
+    assert!(first.get_status() < ractor::ActorStatus::Stopped, "and the other one blocks its thread still");
+    patient.blocks.store(false, Ordering::SeqCst);
+    first.wait(Some(Duration::from_secs(10))).await.expect("it ends at its next await");
+    assert_eq!(tree.lives(AGENT).len(), 1, "its end is nobody's fall");
+    assert_eq!(tree.ledger().of("ward/a/0").len(), 1);
+}
