@@ -40,6 +40,8 @@ pub struct Options {
     pub store_wait_max: Duration,
     /// The wait before another attempt; doubles with each.
     pub attempt_backoff: Duration,
+    /// How long a call may be without a sign of life; a model's own timeout comes on top.
+    pub stalled_after: Duration,
     /// Ends of steps that the relay reads from the outbox in one go.
     pub relay_batch: usize,
     /// Ends of steps that the relay tells at a time.
@@ -78,6 +80,7 @@ impl Default for Options {
             record_for: Duration::from_secs(600),
             store_wait_max: Duration::from_secs(1),
             attempt_backoff: Duration::from_millis(500),
+            stalled_after: Duration::from_mins(2),
             relay_batch: 256,
             relay_window: 512,
             relay_queue: 1024,

@@ -90,6 +90,14 @@ enum Stopped {
     GaveUp(Duration),
     #[error(transparent)]
     Mismatch(#[from] Mismatch),
+    /// Nobody knows whether the call happened: the next life is to ask, as after any other fall.
+    #[error("tool {tool} made no progress for {patience:?} (steps.stalled_after)")]
+    Stalled {
+        /// Whose call.
+        tool: String,
+        /// How long it was waited for.
+        patience: Duration,
+    },
 }
 
 impl StepActor {
@@ -139,7 +147,7 @@ impl StepActor {
             line.says(&run);
             let act = match run.next() {
                 Action::CallModel => self.call_model(&run, deadline).await,
-                Action::CallTool { call, key } => self.call_tool(&call, key, deadline).await,
+                Action::CallTool { call, key } => self.call_tool(&call, key, deadline).await?,
                 Action::Record(act) => act,
                 Action::Wait => return Ok(Ending::Parked),
                 // Its last entry and its end are one transaction, so an ended step is never resumed.

@@ -2,7 +2,7 @@
 //!
 //! Started and restarted by the orchestrator after the pools; messaged only by its own timer. Owns nothing but its count
 //! of misses, which begins anew with each of its lives. It decides one thing: that an agent actor *does not answer*.
-//! Whether it *gets on* is another question, which each step answers for itself (`step/progress.rs`): an agent actor
+//! Whether it *gets on* is another question, which each step answers for its own calls (`step/deed.rs`): an agent actor
 //! awaits no model and no tool, so one that thinks for ten minutes answers within a millisecond.
 //!
 //! ```text

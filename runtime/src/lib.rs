@@ -18,6 +18,7 @@ pub mod group_commit;
 pub mod model;
 pub mod ports;
 pub mod postgres;
+pub mod progress;
 pub mod retry;
 pub mod secret;
 pub mod sqlite;

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::domain::chat::{Completion, Message};
 use crate::fault::{Fault, Faulty};
+use crate::progress::Progress;
 use crate::secret::MissingSecret;
 
 mod anthropic;
@@ -48,6 +49,8 @@ pub struct Request {
     pub force_tool: Option<String>,
     /// When the step's time is over: bounds the call with all its retries and fallbacks. `None` = no such bound.
     pub deadline: Option<Instant>,
+    /// Told of each sign of life: a try, a wait before another one, a piece of a streamed answer.
+    pub progress: Option<Progress>,
 }
 
 /// Takes the pieces of a streamed answer's text, in order.

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::domain::journal::Effect;
 use crate::fault::{Fault, Faulty};
+use crate::progress::Progress;
 
 mod clock;
 mod http_get;
@@ -32,6 +33,8 @@ pub struct Invocation {
     pub idempotency_key: String,
     /// What is left of the step's time.
     pub time_left: Duration,
+    /// To be told of each sign of life; a call without one for `steps.stalled_after` is cancelled.
+    pub progress: Progress,
 }
 
 /// What a tool answered; an error is an answer too (the model is told and may try another way).

@@ -16,11 +16,12 @@ const CRATES: [(&str, &[&str]); 4] = [
 ];
 
 /// Floor 0 of the runtime: beside itself, a module uses what is named here.
-const GROUND: [(&str, &[&str]); 7] = [
+const GROUND: [(&str, &[&str]); 8] = [
     ("domain", &["fault"]),
     ("fault", &[]),
     ("group_commit", &[]),
     ("postgres", &["fault", "group_commit"]),
+    ("progress", &[]),
     ("retry", &["fault"]),
     ("secret", &["fault"]),
     ("sqlite", &["fault", "group_commit"]),

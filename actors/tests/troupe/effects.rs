@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use troupe_actors::pool::Member;
 use troupe_actors::served::Served;
+use troupe_actors::stage::Options;
 use troupe_actors::troupe::Troupe;
 use troupe_runtime::domain::agent::Rule;
 use troupe_runtime::domain::journal::{Act, Effect};
@@ -16,8 +18,11 @@ use troupe_runtime::tool::{Answer, Invocation, Tool};
 
 use crate::house::{House, Puppet, member, open_ports, options, says, spec, wants};
 
-/// Pays, and falls before it can say so.
-struct Pay(Arc<AtomicU32>);
+/// Pays, and falls before it can say so, or never says so.
+struct Pay {
+    payments: Arc<AtomicU32>,
+    hangs: bool,
+}
 
 #[async_trait]
 impl Tool for Pay {
@@ -38,13 +43,25 @@ impl Tool for Pay {
     }
 
     async fn call(&self, _invocation: Invocation) -> Answer {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        self.payments.fetch_add(1, Ordering::SeqCst);
+        if self.hangs {
+            std::future::pending::<()>().await;
+        }
         panic!("paid, and fell")
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_in_doubt_is_asked_about_and_not_made_again() {
+    asked_about(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_stalls_is_in_doubt_too() {
+    asked_about(true).await;
+}
+
+async fn asked_about(hangs: bool) {
     let dir = tempfile::tempdir().unwrap();
     let ports = Arc::new(open_ports(&dir).await);
     let puppet =
@@ -52,10 +69,11 @@ async fn a_call_in_doubt_is_asked_about_and_not_made_again() {
     let payments = Arc::new(AtomicU32::new(0));
     let Member { spec, served } = member(&ports, spec("payer"), puppet);
     let mut served = Arc::into_inner(served.unwrap()).unwrap();
-    served.tools.add(Arc::new(Pay(payments.clone()))).unwrap();
+    served.tools.add(Arc::new(Pay { payments: payments.clone(), hangs })).unwrap();
     served.terms.insert("pay".into(), ToolTerms { effect: Effect::Unsafe, rule: Rule::Allow });
+    let options = Options { stalled_after: Duration::from_millis(200), ..options() };
     let member = Member { spec, served: Ok(Arc::new(Served { ..served })) };
-    let (troupe, over) = Troupe::start_prepared(ports, vec![member], options(), Vec::new()).await.unwrap();
+    let (troupe, over) = Troupe::start_prepared(ports, vec![member], options, Vec::new()).await.unwrap();
     let house = House { troupe, over, dir };
 
     let task = house.ask("payer", "pay x").await;

@@ -11,7 +11,9 @@ use troupe_actors::stage::Options;
 use troupe_actors::troupe::Troupe;
 use troupe_actors::vitals;
 use troupe_runtime::bus::QueueSpec;
+use troupe_runtime::domain::agent::AgentSpec;
 use troupe_runtime::domain::chat::Message;
+use troupe_runtime::domain::journal::Act;
 use troupe_runtime::domain::outcome::{Outcome, Reason};
 use troupe_runtime::domain::task::TaskStatus;
 use troupe_runtime::supervision::Then;
@@ -225,4 +227,68 @@ async fn poison_ends_in_the_dead_letters_while_its_neighbours_work() {
     let view = view(&house, "taster").await;
     assert_eq!((view.status, view.restarts), (AgentStatus::Ready, 0), "no actor but the steps' fell");
     assert!(view.last_failure.is_some_and(|failure| failure.contains("swallowed poison")));
+}
+
+/// A call that stops getting on, and the options under which that is noticed at once.
+async fn stalling(name: &str, call: &'static str, retries: u32) -> (House, Arc<Puppet>) {
+    let puppet = Puppet::held(move |messages| match messages.last() {
+        Some(Message::Tool { .. }) => says("done"),
+        _ if call == "model" => says("done"),
+        _ => wants("wait", json!({"seconds": 3})),
+    });
+    let spec = AgentSpec { retries, ..spec(name) };
+    let options = Options { stalled_after: Duration::from_millis(200), ..options() };
+    let house = House::open_with(tempfile::tempdir().unwrap(), vec![(spec, puppet.clone())], options).await;
+    (house, puppet)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_does_not_get_on_is_cut_off_and_costs_an_attempt() {
+    // Its own timeout (1 s in this house) comes on top.
+    let (house, puppet) = stalling("stuck", "model", 2).await;
+    let task = house.ask("stuck", "go").await;
+    puppet.called(2).await;
+    // The call of the first attempt is gone; the second one's goes through.
+    puppet.gate.add_permits(1);
+    let ended = house.ended(task).await;
+    assert_eq!((ended.status, ended.steps[0].attempts), (TaskStatus::Succeeded, 2));
+    let entries = house.troupe.ports().stores.journal.entries(ended.steps[0].id).await.unwrap();
+    let Act::AttemptFailed { failure } = &entries[0].act else { panic!("{entries:?}") };
+    assert_eq!((failure.reason, failure.retryable), (Reason::Stalled, true));
+    assert_eq!(failure.message, "the model made no progress for 1.2s (steps.stalled_after)");
+    assert_eq!(view(&house, "stuck").await.restarts, 0, "the agent actor is well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_whose_every_attempt_stalls_ends_in_the_dead_letters() {
+    let (house, puppet) = stalling("stuck", "model", 1).await;
+    let task = house.ask("stuck", "go").await;
+    let ended = house.ended(task).await;
+    assert!(matches!(&ended.outcome, Some(Outcome::Failed { failure }) if failure.reason == Reason::Stalled));
+    assert_eq!((puppet.calls(), ended.steps[0].attempts), (2, 2));
+    let bus = &house.troupe.ports().bus;
+    until(|| async { bus.dead_letters(10, None).await.unwrap().first().is_some_and(|l| l.cause == "stalled") }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_that_says_that_it_lives_is_waited_for() {
+    // Between two signs of life of `wait` is a second.
+    let options = Options { stalled_after: Duration::from_millis(2_500), ..options() };
+    let puppet = Puppet::new(|messages| match messages.last() {
+        Some(Message::Tool { .. }) => says("waited"),
+        _ => wants("wait", json!({"seconds": 4})),
+    });
+    let house = House::open_with(tempfile::tempdir().unwrap(), vec![(spec("waits"), puppet)], options).await;
+    let ended = house.ended(house.ask("waits", "go").await).await;
+    assert_eq!((ended.status, ended.steps[0].attempts), (TaskStatus::Succeeded, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_tool_is_cut_off_and_an_attempt_is_charged() {
+    let (house, puppet) = stalling("silent", "tool", 0).await;
+    puppet.gate.add_permits(10);
+    let ended = house.ended(house.ask("silent", "go").await).await;
+    let Some(Outcome::Failed { failure }) = &ended.outcome else { panic!("{ended:?}") };
+    assert_eq!(failure.reason, Reason::Stalled);
+    assert_eq!(failure.message, "tool wait made no progress for 200ms (steps.stalled_after)");
 }

@@ -131,6 +131,7 @@ pub(super) fn models(config: &NodeConfig) -> ModelOptions {
         idle_timeout: of.idle_timeout,
         answer_bytes_max: of.answer_bytes_max,
         tool_calls_max: of.tool_calls_max,
+        stream: of.answers == "streamed",
         prices: prices.collect(),
     }
 }
@@ -161,6 +162,7 @@ pub(super) fn actors(config: &NodeConfig) -> stage::Options {
         record_for: of.record_for,
         store_wait_max: of.store_wait_max,
         attempt_backoff: of.attempt_backoff,
+        stalled_after: of.stalled_after,
         relay_batch: of.relay_batch,
         relay_window: of.relay_window,
         relay_queue: of.relay_queue,

@@ -32,6 +32,8 @@ pub enum Reason {
     Model,
     /// The step's own deadline (`limits.timeout`) passed.
     Timeout,
+    /// A call made no progress for too long.
+    Stalled,
     /// `limits.turns` used up with tools still wanted.
     Turns,
     /// `limits.tokens` used up.
@@ -59,6 +61,7 @@ impl Reason {
         match self {
             Self::Model => "model",
             Self::Timeout => "timeout",
+            Self::Stalled => "stalled",
             Self::Turns => "turns",
             Self::Tokens => "tokens",
             Self::Cost => "cost",

@@ -96,7 +96,7 @@ fn follows(next: &Action, act: &Act) -> bool {
                 _ => false,
             },
             Reason::Model => *next == Action::CallModel,
-            Reason::Timeout => matches!(next, Action::CallModel | Action::CallTool { .. }),
+            Reason::Timeout | Reason::Stalled => matches!(next, Action::CallModel | Action::CallTool { .. }),
             // Befell it.
             Reason::Crash | Reason::CrashLoop | Reason::Blocked | Reason::TooLarge | Reason::Agent => true,
         },

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::domain::chat::{Completion, Message};
 use crate::fault::{Fault, Faulty};
+use crate::progress::Progress;
 use crate::retry::Backoff;
 
 use super::{Error, Model, OnDelta, Price, Request};
@@ -35,6 +36,8 @@ pub(super) struct Chain {
     pub(super) backoff: Backoff,
     /// An answer that asks for more tools than this is unusable.
     pub(super) tool_calls_max: usize,
+    /// Whether answers are streamed where only their progress is of interest.
+    pub(super) streams: bool,
 }
 
 /// How a link failed.
@@ -110,6 +113,7 @@ impl Chain {
                 return Err(Failed::Here(error));
             };
             tracing::info!(model = link.label, attempt, %error, wait_ms = wait.as_millis() as u64, "model call repeated");
+            made(request);
             sleep(wait).await;
             last = Some(Box::new(error));
         }
@@ -122,12 +126,18 @@ impl Chain {
         if limit.is_zero() {
             return Err(Error::Deadline { last: None });
         }
+        made(request);
         let call = async {
             match sink {
+                // Nobody is shown the pieces, so a stream that breaks may be begun again.
+                None if self.streams && request.progress.is_some() => {
+                    link.model.complete_streaming(request, &mut |_| made(request)).await
+                }
                 None => link.model.complete(request).await,
                 Some(Sink { on_delta, begun }) => {
                     let mut pass_on = |delta: &str| {
                         *begun = true;
+                        made(request);
                         on_delta(delta);
                     };
                     link.model.complete_streaming(request, &mut pass_on).await
@@ -155,6 +165,11 @@ impl Chain {
         }
         Ok(completion)
     }
+}
+
+/// A sign of life, for whoever asked.
+fn made(request: &Request) {
+    request.progress.iter().for_each(Progress::made);
 }
 
 /// What is left until the request's deadline.

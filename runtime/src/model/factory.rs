@@ -36,6 +36,8 @@ pub struct ModelOptions {
     pub answer_bytes_max: usize,
     /// An answer that asks for more tools at once is unusable.
     pub tool_calls_max: usize,
+    /// Whether answers are asked for piece by piece, so that each piece counts as progress.
+    pub stream: bool,
     /// What models cost, by the name in the spec; the cost of the others counts as 0.
     pub prices: BTreeMap<String, Price>,
 }
@@ -48,6 +50,7 @@ impl Default for ModelOptions {
             idle_timeout: Duration::from_secs(30),
             answer_bytes_max: 4 * 1024 * 1024,
             tool_calls_max: 64,
+            stream: false,
             prices: BTreeMap::new(),
         }
     }
@@ -127,8 +130,8 @@ impl Models {
         if links.is_empty() {
             return Err(bad_spec(agent.as_str(), "its spec names no model"));
         }
-        let tool_calls_max = self.options.tool_calls_max;
-        Ok(Arc::new(Chain { links, backoff: self.backoff, tool_calls_max }))
+        let (tool_calls_max, streams) = (self.options.tool_calls_max, self.options.stream);
+        Ok(Arc::new(Chain { links, backoff: self.backoff, tool_calls_max, streams }))
     }
 
     fn model(&self, agent: &AgentName, spec: &ModelSpec) -> Result<Box<dyn Model>, Error> {

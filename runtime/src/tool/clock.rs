@@ -66,10 +66,12 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
+    use crate::progress::Progress;
 
     async fn ask(arguments: Value) -> Answer {
         let time_left = Duration::from_secs(1);
-        ClockTool.call(Invocation { arguments, idempotency_key: String::new(), time_left }).await
+        let (idempotency_key, progress) = (String::new(), Progress::begin());
+        ClockTool.call(Invocation { arguments, idempotency_key, time_left, progress }).await
     }
 
     #[tokio::test]

@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until};
 
 use crate::domain::journal::Effect;
 
 use super::{Answer, Invocation, Tool};
+
+/// How often it says that it is still there: a wait that was asked for is no stall.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
 /// Waits.
 pub(super) struct WaitTool {
@@ -58,20 +62,24 @@ impl Tool for WaitTool {
         if wait >= invocation.time_left {
             return Answer::error(format!("only {:?} are left for this step", invocation.time_left));
         }
-        tokio::time::sleep(wait).await;
+        let end = Instant::now() + wait;
+        while Instant::now() < end {
+            sleep_until(end.min(Instant::now() + SIGN_OF_LIFE)).await;
+            invocation.progress.made();
+        }
         Answer::ok(format!("waited {wait:?}"))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
-
     use super::*;
+    use crate::progress::Progress;
 
     async fn wait(seconds: Value) -> (Answer, Duration) {
         let arguments = json!({"seconds": seconds});
-        let invocation = Invocation { arguments, idempotency_key: String::new(), time_left: Duration::from_mins(1) };
+        let (idempotency_key, time_left) = (String::new(), Duration::from_mins(1));
+        let invocation = Invocation { arguments, idempotency_key, time_left, progress: Progress::begin() };
         let start = Instant::now();
         (WaitTool::new(Duration::from_mins(2)).call(invocation).await, start.elapsed())
     }

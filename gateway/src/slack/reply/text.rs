@@ -30,6 +30,7 @@ const fn phrase(reason: Reason) -> &'static str {
     match reason {
         Reason::Model => "no model answered",
         Reason::Timeout => "it took longer than it may",
+        Reason::Stalled => "a call it made did not get on, in every attempt",
         Reason::Turns => "it needed more turns than it may take",
         Reason::Tokens => "it needed more tokens than it may use",
         Reason::Cost => "it would cost more than it may",

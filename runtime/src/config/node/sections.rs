@@ -164,6 +164,8 @@ section! {
         store_wait_max: Duration = SECOND, TIME;
         /// Wait before another attempt; doubles with each.
         attempt_backoff: Duration = Duration::from_millis(500), TIME;
+        /// How long a model or tool call may be without a sign of life: then its attempt has failed. A model's own timeout comes on top.
+        stalled_after: Duration = Duration::from_mins(2), TIME;
         /// Ends of steps that the relay reads from the outbox in one go.
         relay_batch: usize = 256, count(10_000);
         /// Ends of steps that the relay tells at a time.
@@ -378,6 +380,8 @@ section! {
         connect_timeout: Duration = Duration::from_secs(10), TIME;
         /// Longest silence between two pieces of a streamed answer.
         idle_timeout: Duration = Duration::from_secs(30), TIME;
+        /// whole, or streamed: asked for piece by piece, so that each piece counts as progress of its step; for servers that can.
+        answers: String = "whole".to_owned(), Kind::Choice(&["whole", "streamed"]);
         /// Size of one answer.
         answer_bytes_max: usize = 4 * MIB, SIZE;
         /// Tools that one answer may ask for.

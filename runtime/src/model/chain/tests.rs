@@ -40,7 +40,7 @@ fn chain(scripts: Vec<Vec<ScriptRule>>) -> (Chain, ScriptedCalls) {
 }
 
 fn chain_of(links: Vec<Link>) -> Chain {
-    Chain { links, backoff: Backoff::new(BackoffOptions::default()).unwrap(), tool_calls_max: 8 }
+    Chain { links, backoff: Backoff::new(BackoffOptions::default()).unwrap(), tool_calls_max: 8, streams: false }
 }
 
 fn link(label: &str, model: impl Model + 'static) -> Link {
@@ -114,6 +114,52 @@ async fn nobody_calls_before_retry_after() {
     let error = chain_of(vec![link("p/m", Shared(Arc::clone(&model)))]).complete(&ask()).await.unwrap_err();
     assert_eq!(error, limited(1));
     assert_eq!(model.0.lock().unwrap().len(), 2, "three tries of five");
+}
+
+/// Says a word every so often, and breaks off after the third when it is told to.
+struct Talker {
+    every: Duration,
+    breaks: Mutex<u32>,
+}
+
+#[async_trait]
+impl Model for Talker {
+    async fn complete(&self, _: &Request) -> Result<Completion, Error> {
+        tokio::time::sleep(self.every * 10).await;
+        Shaky(Mutex::default()).complete(&ask()).await
+    }
+
+    async fn complete_streaming(&self, _: &Request, on_delta: OnDelta<'_>) -> Result<Completion, Error> {
+        for word in 0..10 {
+            tokio::time::sleep(self.every).await;
+            on_delta("word");
+            let mut breaks = self.breaks.lock().unwrap();
+            if word == 2 && *breaks > 0 {
+                *breaks -= 1;
+                return Err(limited(0));
+            }
+        }
+        Shaky(Mutex::default()).complete(&ask()).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pieces_and_tries_are_progress_and_a_broken_stream_that_nobody_saw_is_begun_again() {
+    let second = Duration::from_secs(1);
+    let stalls_after = |streams: bool, breaks: u32, patience: Duration| async move {
+        let talker = Talker { every: second, breaks: Mutex::new(breaks) };
+        let chain = Chain { streams, ..chain_of(vec![link("p/m", talker)]) };
+        let progress = Progress::begin();
+        let request = Request { progress: Some(progress.clone()), ..ask() };
+        tokio::select! {
+            answer = chain.complete(&request) => { answer.unwrap(); true }
+            () = progress.stalled(patience) => false,
+        }
+    };
+    assert!(stalls_after(true, 0, second * 2).await, "each word counts");
+    assert!(stalls_after(true, 2, second * 5).await, "two tries broke off, and the third is whole");
+    assert!(!stalls_after(false, 0, second * 2).await, "in one piece it is silent until it is there");
+    assert!(stalls_after(false, 0, second * 11).await);
 }
 
 /// A model that the test keeps a hand on.

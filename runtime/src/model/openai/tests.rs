@@ -185,6 +185,7 @@ async fn what_is_sent_is_the_wire_s() {
         }],
         force_tool: Some("clock".into()),
         deadline: None,
+        progress: None,
     };
     model.complete(&request).await.unwrap();
     let seen = server.seen().remove(0);

@@ -5,6 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::progress::Progress;
 
 /// A small server: what it answers follows from the path.
 async fn serve(mut socket: TcpStream) -> std::io::Result<()> {
@@ -80,7 +81,8 @@ fn local_tool() -> HttpGetTool {
 
 async fn get(tool: &HttpGetTool, url: &str) -> Answer {
     let time_left = Duration::from_mins(1);
-    tool.call(Invocation { arguments: json!({"url": url}), idempotency_key: "k7".into(), time_left }).await
+    let (arguments, idempotency_key) = (json!({"url": url}), "k7".into());
+    tool.call(Invocation { arguments, idempotency_key, time_left, progress: Progress::begin() }).await
 }
 
 async fn refused(tool: &HttpGetTool, url: &str, reason: &str) {
@@ -170,7 +172,8 @@ async fn only_listed_hosts_plain_http_and_no_user_names() {
     refused(&listed, "gopher://example.org/", "gopher: only http").await;
     refused(&listed, "/page", "absolute").await;
     let arguments = Value::Null;
-    let invocation = Invocation { arguments, idempotency_key: String::new(), time_left: Duration::from_secs(1) };
+    let (idempotency_key, time_left) = (String::new(), Duration::from_secs(1));
+    let invocation = Invocation { arguments, idempotency_key, time_left, progress: Progress::begin() };
     assert!(listed.call(invocation).await.is_error);
 }
 
