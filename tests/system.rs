@@ -50,6 +50,8 @@ mod history;
 mod letters;
 #[path = "system/outages.rs"]
 mod outages;
+#[path = "system/reload.rs"]
+mod reload;
 #[path = "system/runs.rs"]
 mod runs;
 #[path = "system/start.rs"]

@@ -16,7 +16,7 @@ use ractor_cluster_derive::RactorMessage;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use troupe_runtime::bus::{Consumer, Delivery};
-use troupe_runtime::domain::agent::ExecutionMode;
+use troupe_runtime::domain::agent::{AgentName, ExecutionMode};
 use troupe_runtime::domain::event::Event;
 use troupe_runtime::domain::step::Incarnation;
 use troupe_runtime::domain::task::TaskStatus;
@@ -39,13 +39,22 @@ pub struct InboxParts {
     /// What the node stands on.
     pub stage: Stage,
     /// For whom.
-    pub served: Arc<Served>,
-    /// Places for this agent's steps.
-    pub slots: Arc<Semaphore>,
+    pub agent: AgentName,
+    /// On which terms work is taken now; none is taken without.
+    pub terms: watch::Receiver<Option<Terms>>,
     /// Whether anybody could work: no instance, no intake.
     pub open: watch::Receiver<bool>,
     /// Where accepted work goes.
     pub pool: ActorRef<PoolMessage>,
+}
+
+/// On which terms work is taken. They may change between two events, and never within one.
+#[derive(Clone)]
+pub struct Terms {
+    /// The spec that what comes is done with.
+    pub served: Arc<Served>,
+    /// Places for this agent's steps.
+    pub slots: Arc<Semaphore>,
 }
 
 /// A place for a step of the agent, and one on the node.
@@ -79,11 +88,13 @@ impl Inbox {
 
     async fn run(&self) -> Result<(), ActorProcessingErr> {
         let mut open = self.parts.open.clone();
+        let mut terms = self.parts.terms.clone();
         loop {
+            terms.wait_for(Option::is_some).await?;
             open.wait_for(|open| *open).await?;
             let owner = self.parts.stage.lease.held().await;
             tokio::select! {
-                ended = self.take_all(owner) => return ended,
+                ended = self.take_all(owner) => ended?,
                 // What waits goes back to the queue with the consumer.
                 closed = open.wait_for(|open| !*open) => { closed?; }
                 () = self.parts.stage.lease.lapsed() => {}
@@ -91,38 +102,59 @@ impl Inbox {
         }
     }
 
-    /// Takes whatever comes, for this incarnation of the node.
+    /// Takes whatever comes, for this incarnation of the node, until it is to take nothing.
     async fn take_all(&self, owner: Incarnation) -> Result<(), ActorProcessingErr> {
-        let InboxParts { stage, served, .. } = &self.parts;
-        if served.mode() == ExecutionMode::Continuous {
-            self.former_work_ends().await;
+        let InboxParts { stage, agent, terms, .. } = &self.parts;
+        let mut news = terms.clone();
+        let Some(mut now) = news.borrow_and_update().clone() else { return Ok(()) };
+        if now.served.mode() == ExecutionMode::Continuous {
+            tokio::select! {
+                () = self.former_work_ends() => {}
+                // The next life of this looks at what they are now.
+                changed = news.changed() => return Ok(changed?),
+            }
         }
-        let queue = inbox_queue(&served.spec.name);
+        let queue = inbox_queue(agent);
         let mut waiting =
             Waiting::new(stage.ports.bus.consume(&queue, stage.options.prefetch).await?, stage.options.aging);
         loop {
             // First somebody who needs a place, then the place: an idle agent takes none from the busy ones.
-            if !waiting.come().await {
-                return Err("the queue is gone".into());
-            }
-            let slots = self.free_slots(waiting.deliveries.len()).await?;
+            let ready = async {
+                if !waiting.come().await {
+                    return Err("the queue is gone".into());
+                }
+                self.free_slots(&now.slots, waiting.deliveries.len()).await
+            };
+            let slots = tokio::select! {
+                // What is accepted once they have changed is accepted on the new terms.
+                biased;
+                changed = news.changed() => {
+                    changed?;
+                    match news.borrow_and_update().clone() {
+                        Some(terms) => now = terms,
+                        None => return Ok(()),
+                    }
+                    continue;
+                }
+                slots = ready => slots?,
+            };
             let deliveries = waiting.best(slots.len());
-            self.take(owner, deliveries, slots).await?;
+            self.take(owner, &now.served, deliveries, slots).await?;
         }
     }
 
     /// Waits until nothing is under way that was accepted before this life: it takes up no place here, and an agent that
     /// works in order has to finish it first.
     async fn former_work_ends(&self) {
-        let InboxParts { stage, served, .. } = &self.parts;
-        let (agent, status) = (Some(served.spec.name.clone()), Some(TaskStatus::Running));
+        let InboxParts { stage, agent, .. } = &self.parts;
+        let (agent, status) = (Some(agent.clone()), Some(TaskStatus::Running));
         let filter = TaskFilter { agent, status, limit: 1, ..TaskFilter::default() };
         let mut ended = stage.ended.subscribe();
         loop {
             let under_way = match stage.ports.stores.tasks.tasks(&filter).await {
                 Ok(tasks) => tasks.first().map(|task| task.id),
                 Err(error) => {
-                    tracing::warn!(agent = %served.spec.name, %error, "the inbox waits for the store");
+                    tracing::warn!(agent = %self.parts.agent, %error, "the inbox waits for the store");
                     tokio::time::sleep(STORE_REST).await;
                     continue;
                 }
@@ -134,8 +166,8 @@ impl Inbox {
     }
 
     /// Waits for one free place and takes what else is free and `wanted`, at most `accept_max`.
-    async fn free_slots(&self, wanted: usize) -> Result<Vec<Slots>, ActorProcessingErr> {
-        let InboxParts { stage, slots, .. } = &self.parts;
+    async fn free_slots(&self, slots: &Arc<Semaphore>, wanted: usize) -> Result<Vec<Slots>, ActorProcessingErr> {
+        let stage = &self.parts.stage;
         let mut free = vec![(slots.clone().acquire_owned().await?, stage.slots.clone().acquire_owned().await?)];
         while free.len() < wanted.min(stage.options.accept_max) {
             let Ok(own) = slots.clone().try_acquire_owned() else { break };
@@ -149,11 +181,12 @@ impl Inbox {
     async fn take(
         &self,
         owner: Incarnation,
+        served: &Arc<Served>,
         deliveries: Vec<Delivery>,
         slots: Vec<Slots>,
     ) -> Result<(), ActorProcessingErr> {
-        let accepted =
-            join_all(deliveries.into_iter().zip(slots).map(|(delivery, slots)| self.accept(owner, delivery, slots)));
+        let pairs = deliveries.into_iter().zip(slots);
+        let accepted = join_all(pairs.map(|(delivery, slots)| self.accept(owner, served, delivery, slots)));
         let (mut work, mut refused) = (Vec::new(), 0);
         for result in accepted.await {
             match result {
@@ -165,7 +198,7 @@ impl Inbox {
             self.parts.pool.cast(PoolMessage::Accepted(work))?;
         }
         if refused > 0 {
-            let agent = self.parts.served.spec.name.as_str();
+            let agent = self.parts.agent.as_str();
             tracing::warn!(agent, events = refused, "the store does not accept; events stay on the bus");
             tokio::time::sleep(STORE_REST).await;
         }
@@ -173,8 +206,14 @@ impl Inbox {
     }
 
     /// Accepts one delivery; `Err` when the store did not take it now, and the delivery goes back.
-    async fn accept(&self, owner: Incarnation, delivery: Delivery, slots: Slots) -> Result<Option<Arc<Work>>, ()> {
-        let InboxParts { stage, served, .. } = &self.parts;
+    async fn accept(
+        &self,
+        owner: Incarnation,
+        served: &Arc<Served>,
+        delivery: Delivery,
+        slots: Slots,
+    ) -> Result<Option<Arc<Work>>, ()> {
+        let stage = &self.parts.stage;
         if stage.lease.own() != Some(owner) {
             return Err(());
         }
@@ -189,7 +228,7 @@ impl Inbox {
         match stage.ports.stores.tasks.accept(acceptance).await {
             Ok(Accepted::New(claim)) => {
                 delivery.settle.ack();
-                Ok(Some(Arc::new(self.work(event, claim, slots))))
+                Ok(Some(Arc::new(self.work(served, event, claim, slots))))
             }
             Ok(Accepted::Duplicate(task)) => {
                 tracing::debug!(task_id = %task, event_id = event.id, "accepted before");
@@ -207,7 +246,7 @@ impl Inbox {
         }
     }
 
-    fn work(&self, event: Arc<Event>, claim: Claim, (own, node): Slots) -> Work {
+    fn work(&self, served: &Arc<Served>, event: Arc<Event>, claim: Claim, (own, node): Slots) -> Work {
         Work {
             claim,
             tenure: Tenure::of(claim),
@@ -216,7 +255,7 @@ impl Inbox {
             copied: 0,
             event,
             accepted_at: self.parts.stage.ports.clock.now(),
-            served: self.parts.served.clone(),
+            served: served.clone(),
             claims: 1,
             slots: vec![own, node],
         }

@@ -15,7 +15,8 @@
 //! │  └─ vitals               asks every agent actor whether it is there
 //! ├─ relay                   outbox → bus
 //! ├─ doors                   what the gateway brings
-//! └─ cleaner                 deletes what was kept for long enough
+//! ├─ cleaner                 deletes what was kept for long enough
+//! └─ watcher                 has changes of the folder of agents take effect
 //! ```
 //!
 //! Calls go down (messages to children), facts go out (rows, then events), failures go up (supervision events). Every
@@ -23,6 +24,7 @@
 
 pub mod agent;
 pub mod cleaner;
+pub mod difference;
 pub mod fork;
 pub mod inbox;
 pub mod lease;
@@ -32,11 +34,14 @@ pub mod prepared;
 pub mod recovery;
 pub mod registry;
 pub mod relay;
+mod reload;
 pub mod root;
+pub mod roster;
 pub mod served;
 pub mod stage;
 pub mod standing;
 pub mod step;
 pub mod troupe;
 pub mod vitals;
+pub mod watcher;
 pub mod work;

@@ -1,8 +1,8 @@
 //! The orchestrator: supervisor of the pools and of the recovery, and the registry's voice.
 //!
 //! Started by the root; messaged by the troupe's handle. Owns one pool for each way of running, the recovery and the
-//! vitals, one for one. It does no I/O: agents come prepared ([`Roster`]). When it dies, the root starts it again with the same roster,
-//! and the recovery finds what was in hand.
+//! vitals, one for one. It does no I/O: agents come prepared ([`Roster`]). When the roster changes it is told, and tells its
+//! pools. When it dies, the root starts it again with the roster as it is then, and the recovery finds what was in hand.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,10 +16,10 @@ use troupe_runtime::supervision::{
     ChildContext, ChildEvent, ChildSpec, ChildTimer, Children, ChildrenOptions, Shutdown, Tree,
 };
 
-use crate::pool::{Member, Pool, PoolMessage};
+use crate::pool::{Pool, PoolMessage};
 use crate::recovery::{FindPool, Recovery};
 use crate::registry::AgentView;
-use crate::served::Served;
+use crate::roster::Roster;
 use crate::stage::Stage;
 use crate::vitals::Vitals;
 
@@ -35,27 +35,10 @@ pub enum OrchestratorMessage {
     Reset(AgentName, RpcReplyPort<bool>),
     /// An agent was paused or resumed; answers whether it is here.
     Regate(AgentName, RpcReplyPort<bool>),
+    /// The roster is another one.
+    Roster,
     /// A child's wait is over.
     Child(ChildTimer),
-}
-
-/// The agents of this node, prepared.
-#[derive(Clone, Default)]
-pub struct Roster {
-    pools: BTreeMap<ExecutionMode, Arc<Vec<Member>>>,
-    current: Arc<BTreeMap<String, Arc<Served>>>,
-}
-
-impl Roster {
-    /// Sorts prepared agents into their pools.
-    #[must_use]
-    pub fn new(members: &[Member]) -> Self {
-        let served = members.iter().filter_map(|member| member.served.as_ref().ok());
-        let current = served.map(|served| (served.spec.name.as_str().to_owned(), served.clone())).collect();
-        let of_mode = |mode| members.iter().filter(|member| member.spec.runs_as == mode).cloned().collect();
-        let pools = POOLS.map(|mode| (mode, Arc::new(of_mode(mode)))).into_iter().collect();
-        Self { pools, current: Arc::new(current) }
-    }
 }
 
 /// The orchestrator.
@@ -80,15 +63,15 @@ impl Orchestrator {
     }
 
     fn pool_spec(&self, mode: ExecutionMode) -> ChildSpec {
-        let (stage, members) = (self.stage.clone(), self.roster.pools.get(&mode).cloned().unwrap_or_default());
-        ChildSpec::new(mode.as_str(), "pool", move |context| Pool::start(stage.clone(), members.clone(), context))
+        let (stage, roster) = (self.stage.clone(), self.roster.clone());
+        ChildSpec::new(mode.as_str(), "pool", move |context| Pool::start(stage.clone(), roster.clone(), mode, context))
     }
 
     fn recovery_spec(&self, pools: &Pools) -> ChildSpec {
-        let (stage, current, live) = (self.stage.clone(), self.roster.current.clone(), pools.live.clone());
+        let (stage, roster, live) = (self.stage.clone(), self.roster.clone(), pools.live.clone());
         let find: FindPool =
             Arc::new(move |mode| live.lock().unwrap_or_else(PoisonError::into_inner).get(&mode).cloned());
-        let start = move |context| Recovery::start(stage.clone(), current.clone(), find.clone(), context);
+        let start = move |context| Recovery::start(stage.clone(), roster.clone(), find.clone(), context);
         ChildSpec::new("recovery", "recovery", start).shutdown(Shutdown::Kill)
     }
 
@@ -155,7 +138,9 @@ impl Actor for Orchestrator {
         match message {
             OrchestratorMessage::Agents(reply) => {
                 let mut views = Self::agents(pools, limit).await;
-                views.sort_by(|a, b| a.name.cmp(&b.name));
+                // One that has moved to another pool is shown where it takes work.
+                views.sort_by(|a, b| (&a.name, a.is_retired()).cmp(&(&b.name, b.is_retired())));
+                views.dedup_by(|b, a| a.name == b.name);
                 reply.send(views).ok();
             }
             OrchestratorMessage::Reset(agent, reply) => {
@@ -165,6 +150,12 @@ impl Actor for Orchestrator {
             OrchestratorMessage::Regate(agent, reply) => {
                 let known = pools.any(limit, |port| PoolMessage::Regate(agent.clone(), port)).await;
                 reply.send(known).ok();
+            }
+            OrchestratorMessage::Roster => {
+                // A pool that is down reads the roster when it is back.
+                for pool in pools.live.lock().unwrap_or_else(PoisonError::into_inner).values() {
+                    pool.cast(PoolMessage::Roster).ok();
+                }
             }
             OrchestratorMessage::Child(timer) => {
                 let events = pools.children.timer(timer).await;

@@ -4,18 +4,20 @@
 //! (agent actors) and the inbox of each agent, one for one: a fall is nobody else's affair. Work goes round robin over
 //! the instances that live. When an instance falls, what it had in hand is handed to its next life, which goes on from
 //! the journals; when its restart budget is spent, to the others. When no instance is left the inbox closes, and what
-//! comes stays on the bus. When the pool itself dies the orchestrator starts it again with the same agents, and the
-//! recovery finds what was in hand.
+//! comes stays on the bus. When the roster changes, so do the companies ([`changing`]). When the pool itself dies the
+//! orchestrator starts it again with the agents as they are then, and the recovery finds what was in hand.
 
+mod changing;
 mod company;
 pub mod message;
 mod round_robin;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use troupe_runtime::domain::agent::ExecutionMode;
 use troupe_runtime::supervision::{ChildContext, ChildEvent, Children, ChildrenOptions, Tree};
 
 pub(crate) use self::company::AGENT;
@@ -23,13 +25,15 @@ use self::company::Company;
 pub use self::company::Member;
 pub use self::message::PoolMessage;
 use self::view::Look;
+use crate::roster::Roster;
 use crate::stage::Stage;
 use crate::work::Work;
 
 /// A pool.
 pub struct Pool {
     stage: Stage,
-    members: Arc<Vec<Member>>,
+    roster: Roster,
+    mode: ExecutionMode,
     path: String,
     tree: Tree,
 }
@@ -38,13 +42,22 @@ pub struct Pool {
 pub struct Troop {
     children: Children,
     companies: BTreeMap<String, Company>,
+    /// Agents some of whose children have ended and may have to be started again.
+    ended: BTreeSet<String>,
+    /// A look at those that leave is on its way.
+    tidying: bool,
 }
 
 impl Pool {
     /// Starts one life of it.
-    pub async fn start(stage: Stage, members: Arc<Vec<Member>>, context: ChildContext) -> Result<ActorCell, SpawnErr> {
+    pub async fn start(
+        stage: Stage,
+        roster: Roster,
+        mode: ExecutionMode,
+        context: ChildContext,
+    ) -> Result<ActorCell, SpawnErr> {
         let (path, tree) = (context.path.clone(), context.tree.clone());
-        context.spawn(Self { stage, members, path, tree }, ()).await
+        context.spawn(Self { stage, roster, mode, path, tree }, ()).await
     }
 
     /// Takes work in hand and gives it to somebody who lives.
@@ -56,13 +69,10 @@ impl Pool {
     }
 
     fn assign(&self, troop: &mut Troop, work: Arc<Work>, begun: bool) {
-        let name = work.served.spec.name.as_str().to_owned();
-        let Some(company) = troop.companies.get_mut(&name) else {
-            // Gone from the configuration: the sweep asks again, the step waits in the store.
-            tracing::warn!(agent = name, step_id = %work.claim.step, "no such agent on this node; its step waits");
-            return self.stage.in_hand.drop(&work);
-        };
-        company.assign(&troop.children, &self.stage.in_hand, work, begun);
+        self.welcome(troop, &work);
+        if let Some(company) = troop.companies.get_mut(work.served.spec.name.as_str()) {
+            company.assign(&troop.children, &self.stage.in_hand, work, begun);
+        }
     }
 
     /// What children went through.
@@ -81,7 +91,11 @@ impl Pool {
                     self.gate(troop, &id);
                     self.rehome(troop, &id);
                 }
-                ChildEvent::Ended { .. } | ChildEvent::NotMine => {}
+                ChildEvent::Ended { id, .. } => {
+                    troop.ended.extend(id.split('/').next().map(str::to_owned));
+                    self.gate(troop, &id);
+                }
+                ChildEvent::NotMine => {}
             }
         }
     }
@@ -131,22 +145,15 @@ impl Actor for Pool {
     async fn pre_start(&self, myself: ActorRef<PoolMessage>, (): ()) -> Result<Troop, ActorProcessingErr> {
         let options = ChildrenOptions::default();
         let children = Children::new(&myself, self.path.as_str(), self.tree.clone(), options, PoolMessage::Child);
-        let mut troop = Troop { children, companies: BTreeMap::new() };
-        for member in self.members.iter() {
-            let company = Company::new(member.clone(), &self.stage);
-            let specs = company.child_specs(&self.stage, &myself);
-            troop.companies.insert(company.name().to_owned(), company);
-            for spec in specs {
-                let events = troop.children.start(spec).await?;
-                self.changed(&mut troop, events);
-            }
-        }
+        let (companies, ended) = (BTreeMap::new(), BTreeSet::new());
+        let mut troop = Troop { children, companies, ended, tidying: false };
+        self.follow_roster(&myself, &mut troop).await?;
         Ok(troop)
     }
 
     async fn handle(
         &self,
-        _myself: ActorRef<PoolMessage>,
+        myself: ActorRef<PoolMessage>,
         message: PoolMessage,
         troop: &mut Troop,
     ) -> Result<(), ActorProcessingErr> {
@@ -178,23 +185,28 @@ impl Actor for Pool {
                 self.gate(troop, agent.as_str());
                 reply.send(troop.companies.contains_key(agent.as_str())).ok();
             }
+            PoolMessage::Roster => self.follow_roster(&myself, troop).await?,
+            PoolMessage::Tidy => {
+                troop.tidying = false;
+                self.tidy(&myself, troop).await?;
+            }
             PoolMessage::Child(timer) => {
                 let events = troop.children.timer(timer).await;
                 self.changed(troop, events);
             }
         }
-        Ok(())
+        self.after(&myself, troop).await
     }
 
     async fn handle_supervisor_evt(
         &self,
-        _myself: ActorRef<PoolMessage>,
+        myself: ActorRef<PoolMessage>,
         event: SupervisionEvent,
         troop: &mut Troop,
     ) -> Result<(), ActorProcessingErr> {
         let events = troop.children.handle(event).await;
         self.changed(troop, events);
-        Ok(())
+        self.after(&myself, troop).await
     }
 
     async fn post_stop(&self, _myself: ActorRef<PoolMessage>, troop: &mut Troop) -> Result<(), ActorProcessingErr> {

@@ -35,28 +35,41 @@ impl Late {
 #[derive(Clone)]
 pub(crate) struct Prepared {
     ports: Arc<Ports>,
-    spec: Arc<AgentSpec>,
     late: Late,
-    served: Arc<Mutex<Option<Arc<Served>>>>,
+    /// The spec, and what was made of it.
+    made: Arc<Mutex<Made>>,
 }
+
+type Made = (Arc<AgentSpec>, Option<Arc<Served>>);
 
 impl Prepared {
     /// As the node's start has left it.
     pub(crate) fn new(ports: Arc<Ports>, spec: Arc<AgentSpec>, served: Option<Arc<Served>>, late: Late) -> Self {
-        Self { ports, spec, late, served: Arc::new(Mutex::new(served)) }
+        Self { ports, late, made: Arc::new(Mutex::new((spec, served))) }
+    }
+
+    /// The agent has another spec from now on.
+    pub(crate) fn change(&self, spec: Arc<AgentSpec>, served: Option<Arc<Served>>) {
+        *self.made.lock().unwrap_or_else(PoisonError::into_inner) = (spec, served);
+    }
+
+    /// The agent, if it is ready.
+    pub(crate) fn ready(&self) -> Option<Arc<Served>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
     }
 
     /// The agent made ready, now or before; else why it cannot be.
     pub(crate) fn get(&self) -> Result<Arc<Served>, String> {
-        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(served) = &*served {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let (spec, served) = &mut *made;
+        if let Some(served) = served {
             return Ok(served.clone());
         }
-        let ready = Served::prepare(&self.ports, (*self.spec).clone()).map(Arc::new).map_err(|reason| {
-            tracing::error!(agent = %self.spec.name, %reason, "the agent cannot be made ready");
+        let ready = Served::prepare(&self.ports, (**spec).clone()).map(Arc::new).map_err(|reason| {
+            tracing::error!(agent = %spec.name, %reason, "the agent cannot be made ready");
             reason.to_string()
         })?;
-        tracing::info!(agent = %self.spec.name, "the agent is ready after all");
+        tracing::info!(agent = %spec.name, "the agent is ready after all");
         self.late.put(&ready);
         *served = Some(ready.clone());
         Ok(ready)

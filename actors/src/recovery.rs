@@ -14,11 +14,11 @@
 //! is left alone. A step of another node that lives is never touched. A claim raises the epoch: whoever else still works
 //! on the step is fenced.
 //!
-//! A step that cannot be taken up (its agent is gone from the configuration, a row of it cannot be read) is reported,
+//! A step that cannot be taken up (the spec that it pins cannot be served, a row of it cannot be read) is reported,
 //! left alone until the next sweep, and stands in nobody's way. The wait between looks begins when a look has ended:
 //! after a time without a store there is one to do, not one for every wait that was missed.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -33,6 +33,7 @@ use troupe_runtime::store::{self, NOBODY, Orphan};
 use troupe_runtime::supervision::ChildContext;
 
 use crate::pool::message::PoolMessage;
+use crate::roster::Roster;
 use crate::served::Served;
 use crate::stage::Stage;
 use crate::work::{Tenure, Work};
@@ -47,7 +48,7 @@ pub struct Look;
 /// The recovery.
 pub struct Recovery {
     stage: Stage,
-    current: Arc<BTreeMap<String, Arc<Served>>>,
+    roster: Roster,
     pool: FindPool,
 }
 
@@ -62,7 +63,7 @@ pub struct Seen {
     idle: HashMap<StepId, Instant>,
     /// Older specs that recovered runs have pinned, made ready once.
     pinned: HashMap<String, Arc<Served>>,
-    /// Agents with steps that wait for them, reported once.
+    /// Agents with steps that wait for them, and specs that cannot be served, reported once.
     missed: HashSet<String>,
     /// Steps that cannot be taken up, reported once.
     stuck: HashSet<StepId>,
@@ -86,11 +87,11 @@ impl Recovery {
     /// Starts one life of it.
     pub async fn start(
         stage: Stage,
-        current: Arc<BTreeMap<String, Arc<Served>>>,
+        roster: Roster,
         pool: FindPool,
         context: ChildContext,
     ) -> Result<ActorCell, SpawnErr> {
-        context.spawn(Self { stage, current, pool }, ()).await
+        context.spawn(Self { stage, roster, pool }, ()).await
     }
 
     /// Looks once at what the dead have left, and now and then at what this node has itself.
@@ -220,15 +221,16 @@ impl Recovery {
 
     /// What the step's pinned spec needs; `None` when it cannot be had now.
     async fn served(&self, orphan: &Orphan, seen: &mut Seen) -> Result<Option<Arc<Served>>, store::Error> {
-        let current = self.current.get(orphan.agent.as_str()).cloned();
-        let Some(current) = current.or_else(|| self.stage.late.get(orphan.agent.as_str())) else {
+        let current = self.roster.served(orphan.agent.as_str()).or_else(|| self.stage.late.get(orphan.agent.as_str()));
+        if current.is_none() && self.roster.knows(orphan.agent.as_str()) {
             // Not claimed: nobody here could work on it, and each claim without progress counts against the step.
             if seen.missed.insert(orphan.agent.to_string()) {
-                tracing::warn!(agent = %orphan.agent, step_id = %orphan.step.id, "no such agent serves here; its steps wait");
+                tracing::warn!(agent = %orphan.agent, step_id = %orphan.step.id, "the agent cannot be served; its steps wait");
             }
             return Ok(None);
-        };
-        if *current.digest == *orphan.spec_digest {
+        }
+        // Changed or gone from the configuration: its run goes on with the spec that it has pinned.
+        if let Some(current) = current.filter(|current| *current.digest == *orphan.spec_digest) {
             return Ok(Some(current));
         }
         if let Some(served) = seen.pinned.get(&orphan.spec_digest) {
@@ -246,7 +248,9 @@ impl Recovery {
                 Ok(Some(served))
             }
             Err(reason) => {
-                tracing::error!(agent = %orphan.agent, step_id = %orphan.step.id, %reason, "its pinned spec cannot be served");
+                if seen.missed.insert(orphan.spec_digest.clone()) {
+                    tracing::error!(agent = %orphan.agent, step_id = %orphan.step.id, %reason, "its pinned spec cannot be served; its steps wait");
+                }
                 Ok(None)
             }
         }

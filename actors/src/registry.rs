@@ -79,8 +79,18 @@ pub struct AgentView {
     pub last_failure: Option<String>,
     /// When that was.
     pub last_failure_at: Option<DateTime<Utc>>,
+    /// What is wrong with its file as it is now; then the last good version is served.
+    pub problems: Vec<String>,
     /// Its agent actors on this node.
     pub instances: Vec<InstanceView>,
+}
+
+impl AgentView {
+    /// Whether it only finishes what it has begun.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.status == AgentStatus::Retired
+    }
 }
 
 /// One agent actor.

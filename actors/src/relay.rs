@@ -19,14 +19,13 @@
 pub mod hint;
 mod round;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use troupe_runtime::bus::{self, DeadLetter, Routing};
-use troupe_runtime::domain::agent::SlackReply;
 use troupe_runtime::domain::answer::{Answered, Origin};
 use troupe_runtime::domain::ids::{TaskId, event_id_from};
 use troupe_runtime::domain::outcome::{Failure, Outcome};
@@ -38,6 +37,7 @@ use troupe_runtime::supervision::ChildContext;
 
 use self::hint::RelayMessage;
 use self::round::{Round, Untold};
+use crate::roster::Roster;
 use crate::stage::Stage;
 
 /// The part of an event's limit, in characters, that an answer told in short may have: a character takes up to six
@@ -47,7 +47,7 @@ const SHORT_PART: usize = 16;
 /// The relay.
 pub struct Relay {
     stage: Stage,
-    replies: Arc<BTreeMap<String, SlackReply>>,
+    roster: Roster,
 }
 
 /// What it has before it.
@@ -65,13 +65,9 @@ pub struct Desk {
 }
 
 impl Relay {
-    /// Starts one life of it; `replies` says where each agent's answers go.
-    pub async fn start(
-        stage: Stage,
-        replies: Arc<BTreeMap<String, SlackReply>>,
-        context: ChildContext,
-    ) -> Result<ActorCell, SpawnErr> {
-        context.spawn(Self { stage, replies }, ()).await
+    /// Starts one life of it; the roster says where each agent's answers go.
+    pub async fn start(stage: Stage, roster: Roster, context: ChildContext) -> Result<ActorCell, SpawnErr> {
+        context.spawn(Self { stage, roster }, ()).await
     }
 
     /// Tells everything that is there.
@@ -184,7 +180,7 @@ impl Relay {
             agent: end.agent.clone(),
             outcome: end.outcome.clone(),
             origin: Origin::of(&end.event),
-            reply: self.replies.get(end.agent.as_str()).copied().unwrap_or(SlackReply::Thread),
+            reply: self.roster.reply(end.agent.as_str()),
         };
         match self.publish(&answered, end).await {
             Err(bus::Error::TooLarge { limit, .. }) => {

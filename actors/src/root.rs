@@ -1,8 +1,8 @@
 //! The root: the top of a node's supervision tree.
 //!
 //! Started by [`Troupe::start`](crate::troupe::Troupe::start), messaged by its handle. Rest for one: the node's lease,
-//! orchestrator, relay, then what the gateway brings (its doors), each standing on those before it; last the cleaner, on
-//! which nobody stands. When it dies the node is over: the process that started it sees its end and exits.
+//! orchestrator, relay, then what the gateway brings (its doors), each standing on those before it; last the cleaner and the
+//! watcher, on which nobody stands. When it dies the node is over: the process that started it sees its end and exits.
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use ractor_cluster_derive::RactorMessage;
@@ -13,6 +13,7 @@ use troupe_runtime::supervision::{
 use crate::cleaner::CLEANER;
 use crate::lease::LEASE;
 use crate::orchestrator::OrchestratorMessage;
+use crate::watcher::WATCHER;
 
 /// The root's own segment, and the orchestrator's.
 pub(crate) const ROOT: &str = "root";
@@ -102,6 +103,12 @@ fn escalate(myself: &ActorRef<RootMessage>, events: &[ChildEvent]) {
                 tracing::error!(
                     reason,
                     "the cleaner does not come back for now; nothing old is deleted, all else goes on"
+                );
+            }
+            ChildEvent::Unavailable { id, reason } if id == WATCHER => {
+                tracing::error!(
+                    reason,
+                    "the watcher does not come back for now; changed agents have no effect, all else goes on"
                 );
             }
             ChildEvent::Unavailable { id, reason } => {

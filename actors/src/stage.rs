@@ -17,6 +17,7 @@ use crate::prepared::Late;
 use crate::relay::hint::RelayHint;
 use crate::standing::Standings;
 use crate::vitals;
+use crate::watcher::Watch;
 use crate::work::InHand;
 
 /// Limits of the acting side.
@@ -66,6 +67,8 @@ pub struct Options {
     pub lease: lease::Options,
     /// What is deleted, and when.
     pub cleaner: cleaner::Options,
+    /// The folder of agents, when its changes are to have an effect.
+    pub watch: Option<Watch>,
 }
 
 impl Default for Options {
@@ -93,6 +96,7 @@ impl Default for Options {
             ledger: LedgerOptions::default(),
             lease: lease::Options::default(),
             cleaner: cleaner::Options::default(),
+            watch: None,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A cheap handle; everything behind it is supervised. Who calls: the HTTP API, the demo, the tests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use troupe_runtime::bus::{self, QueueSpec, Routing};
-use troupe_runtime::domain::agent::{AgentName, AgentSpec, ExecutionMode};
+use troupe_runtime::domain::agent::{AgentName, AgentSpec};
 use troupe_runtime::domain::event::{Event, Priority};
 use troupe_runtime::domain::ids::{TaskId, event_id_from};
 use troupe_runtime::domain::task::TaskStatus;
-use troupe_runtime::domain::topic::{REPLY_QUEUE, Topic, inbox_queue, own_patterns, reply_patterns};
+use troupe_runtime::domain::topic::{REPLY_QUEUE, Topic, reply_patterns};
 use troupe_runtime::fault::{Fault, Faulty};
 use troupe_runtime::ports::Ports;
 use troupe_runtime::store::{self, Task};
@@ -28,13 +28,16 @@ use troupe_runtime::telemetry::{Metrics, names};
 
 use crate::cleaner::Cleaner;
 use crate::lease::{Hold, Lease};
-use crate::orchestrator::{Orchestrator, OrchestratorMessage, Roster};
+use crate::orchestrator::{Orchestrator, OrchestratorMessage};
 use crate::pool::Member;
 use crate::registry::{AgentFilter, AgentView, nearest};
 use crate::relay::Relay;
+use crate::reload::enlist;
 use crate::root::{ORCHESTRATOR, Root, RootMessage};
+use crate::roster::{Roster, Standing};
 use crate::served::Served;
 use crate::stage::{Options, Stage};
+use crate::watcher::Watcher;
 
 /// How often a waiter looks at the store although nobody told it anything.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -96,7 +99,7 @@ pub struct Troupe {
     stage: Stage,
     tree: Tree,
     root: ActorRef<RootMessage>,
-    names: Arc<BTreeSet<String>>,
+    roster: Roster,
 }
 
 impl Troupe {
@@ -132,9 +135,6 @@ impl Troupe {
         options: Options,
         doors: Vec<ChildSpec>,
     ) -> Result<(Self, JoinHandle<()>), Error> {
-        let names = members.iter().map(|member| member.spec.name.as_str().to_owned()).collect();
-        let replies = members.iter().map(|m| (m.spec.name.as_str().to_owned(), m.spec.reply)).collect();
-        let replies: Arc<BTreeMap<_, _>> = Arc::new(replies);
         join_all(members.iter().map(|member| enlist(&ports, &member.spec)))
             .await
             .into_iter()
@@ -151,22 +151,28 @@ impl Troupe {
 
         let tree = Tree::with_ledger(ports.clock.clone(), options.ledger);
         let stage = Stage::new(ports, options, lease);
-        let roster = Roster::new(&members);
-        let (of_orchestrator, of_relay) = (stage.clone(), stage.clone());
+        let roster = Roster::new(members);
+        let (of_orchestrator, of_relay) = ((stage.clone(), roster.clone()), (stage.clone(), roster.clone()));
         let mut children = vec![
             Lease::child(&stage),
             ChildSpec::new(ORCHESTRATOR, "orchestrator", move |context| {
-                Orchestrator::start(of_orchestrator.clone(), roster.clone(), context)
+                Orchestrator::start(of_orchestrator.0.clone(), of_orchestrator.1.clone(), context)
             }),
-            ChildSpec::new("relay", "relay", move |context| Relay::start(of_relay.clone(), replies.clone(), context))
-                .shutdown(Shutdown::Drain(Duration::from_secs(2))),
+            ChildSpec::new("relay", "relay", move |context| {
+                Relay::start(of_relay.0.clone(), of_relay.1.clone(), context)
+            })
+            .shutdown(Shutdown::Drain(Duration::from_secs(2))),
         ];
         children.extend(doors);
         children.push(Cleaner::child(&stage));
+        if let Some(watch) = &stage.options.watch {
+            roster.find_fault(BTreeMap::new(), watch.problems());
+            children.push(Watcher::child(&stage, &roster, watch));
+        }
         let (root, over) = Actor::spawn(None, Root { tree: tree.clone() }, children)
             .await
             .map_err(|error| Error::Unavailable(error.to_string()))?;
-        Ok((Self { stage, tree, root, names: Arc::new(names) }, over))
+        Ok((Self { stage, tree, root, roster }, over))
     }
 
     /// Publishes the task's event, confirmed, and answers the id that the task will have.
@@ -225,15 +231,26 @@ impl Troupe {
     pub async fn agents(&self, filter: AgentFilter) -> Result<Vec<AgentView>, Error> {
         let mut views = self.ask(OrchestratorMessage::Agents).await?;
         views.retain(|view| filter.admits(view));
+        for view in &mut views {
+            view.problems = self.roster.problems(view.name.as_str());
+        }
         Ok(views)
     }
 
-    /// One agent.
+    /// One agent; also one that is gone from the configuration, until its steps have ended.
     pub async fn agent(&self, name: &str) -> Result<AgentView, Error> {
-        let name = self.known(name)?;
         let views = self.agents(AgentFilter::default()).await?;
-        let starting = || Error::Unavailable(format!("the pool of {name} is starting"));
-        views.into_iter().find(|view| view.name == name).ok_or_else(starting)
+        if let Some(view) = views.into_iter().find(|view| view.name.as_str() == name) {
+            return Ok(view);
+        }
+        let name = self.known(name)?;
+        Err(Error::Unavailable(format!("the pool of {name} is starting")))
+    }
+
+    /// How the agents stand to the files that name them.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.roster.standing()
     }
 
     /// Starts an agent's actors again, with a fresh restart budget: those that are down, and those that run, whose steps are
@@ -282,7 +299,7 @@ impl Troupe {
     /// Whether an agent of this name is configured here.
     #[must_use]
     pub fn serves(&self, agent: &AgentName) -> bool {
-        self.names.contains(agent.as_str())
+        self.roster.knows(agent.as_str())
     }
 
     /// Steps that this node works on.
@@ -315,10 +332,11 @@ impl Troupe {
 
     fn known(&self, name: &str) -> Result<AgentName, Error> {
         let unknown = || {
-            let near = nearest(name, self.names.iter().map(String::as_str)).map(str::to_owned);
+            let names = self.roster.names();
+            let near = nearest(name, names.iter().map(String::as_str)).map(str::to_owned);
             Error::UnknownAgent { name: name.chars().take(80).collect(), near }
         };
-        if self.names.contains(name) { name.parse().map_err(|_| unknown()) } else { Err(unknown()) }
+        if self.roster.knows(name) { name.parse().map_err(|_| unknown()) } else { Err(unknown()) }
     }
 
     /// Asks the orchestrator, wherever it lives now.
@@ -343,15 +361,4 @@ fn observe(metrics: &Metrics, lease: &Hold) {
     let (held, lapses) = (lease.clone(), lease.clone());
     metrics.observe(names::LEASE_HELD, move || vec![Reading::plain(u64::from(held.own().is_some()))]);
     metrics.observe(names::LEASE_LAPSES, move || vec![Reading::plain(lapses.lapses())]);
-}
-
-/// Makes one agent known: its queue with its bindings, and its spec, which runs pin.
-async fn enlist(ports: &Ports, spec: &AgentSpec) -> Result<(), Error> {
-    let mut bindings = own_patterns(&spec.name);
-    bindings.extend(spec.subscriptions.iter().cloned());
-    let ordered = spec.runs_as == ExecutionMode::Continuous;
-    let queue = QueueSpec { name: inbox_queue(&spec.name), bindings, single_active_consumer: ordered };
-    bus::Error::unless_deferred(ports.bus.declare(queue).await)?;
-    ports.stores.specs.keep(spec).await?;
-    Ok(())
 }

@@ -3,7 +3,7 @@
 //! The list is how a pool knows what to hand on again when an agent actor dies, and how the sweep knows a lost step
 //! from a busy one. It is a memory of this life only; the truth is the step's row.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -228,6 +228,12 @@ impl InHand {
     pub fn unseated(&self, agent: &str) -> Vec<Arc<Work>> {
         let of_agent = |held: &&Held| held.seat.is_none() && held.work.served.spec.name.as_str() == agent;
         self.tables().held.values().filter(of_agent).map(|held| held.work.clone()).collect()
+    }
+
+    /// The agents that have something in hand.
+    #[must_use]
+    pub fn agents(&self) -> HashSet<String> {
+        self.tables().held.values().map(|held| held.work.served.spec.name.as_str().to_owned()).collect()
     }
 
     /// The steps at each seat, those that were asked first in front.

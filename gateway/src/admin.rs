@@ -82,10 +82,12 @@ pub type ConfigHealth = Arc<dyn Fn() -> ConfigReport + Send + Sync>;
 /// How the configuration stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ConfigReport {
-    /// Agents that were read.
+    /// Agents that are configured.
     pub agents: usize,
     /// What is wrong with the files that are there now; the last good versions are served.
     pub problems: Vec<String>,
+    /// How often they have had an effect since the start.
+    pub reloads: u64,
 }
 
 /// Limits of the admin API.

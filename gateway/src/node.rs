@@ -19,7 +19,10 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use troupe_actors::roster::Standing;
+use troupe_actors::stage;
 use troupe_actors::troupe::{self, Troupe};
+use troupe_actors::watcher::Watch;
 use troupe_runtime::config::NodeConfig;
 use troupe_runtime::domain::agent::AgentSpec;
 use troupe_runtime::model::{self, Models};
@@ -78,17 +81,22 @@ pub enum StartError {
 }
 
 impl Node {
-    /// Starts a node with these agents; answers once it is ready.
+    /// Starts a node with these agents; answers once it is ready. With a watch, changes of their folder have an effect.
     ///
     /// # Errors
     /// [`StartError`], and nothing is left running.
-    pub async fn start(config: NodeConfig, secrets: Secrets, agents: Vec<AgentSpec>) -> Result<Self, StartError> {
+    pub async fn start(
+        config: NodeConfig,
+        secrets: Secrets,
+        agents: Vec<AgentSpec>,
+        watch: Option<Watch>,
+    ) -> Result<Self, StartError> {
         let begun = Instant::now();
         let public = Bound::to(config.http.addr, "TROUPE_HTTP_ADDR").await?;
         let private = Bound::to(config.admin.addr, "TROUPE_ADMIN_ADDR").await?;
         let signing = SigningSecrets::new(config.slack.signing_secrets.clone())?;
 
-        let (served, redactor) = (agents.len(), secrets.redactor());
+        let redactor = secrets.redactor();
         let ports = Arc::new(open_ports(&config, secrets).await?);
         let (folder, of_spool) = (config.data_dir.join(spool::FOLDER_NAME), options::spool(&config));
         let spool = match Spool::open(&folder, ports.bus.clone(), of_spool).await {
@@ -103,7 +111,8 @@ impl Node {
         }
         let (sent, stop_replies) = (Arc::new(ReplyStats::default()), CancellationToken::new());
         let sender = replies::child(options::replies(&config)?, &ports, &sent, &stop_replies)?;
-        let started = Troupe::start(ports.clone(), agents, options::actors(&config), vec![sender]).await;
+        let acting = stage::Options { watch, ..options::actors(&config) };
+        let started = Troupe::start(ports.clone(), agents, acting, vec![sender]).await;
         let (troupe, over) = match started {
             Ok(started) => started,
             Err(error) => {
@@ -119,14 +128,14 @@ impl Node {
         observed::observe(&ports, &ingress.stats, &sent, &spool);
         let (http_addr, admin_addr) = (public.addr(), private.addr());
         let limits = options::listener(&config);
-        let of_config = ConfigReport { agents: served, problems: Vec::new() };
+        let of_config = troupe.clone();
         let api = Admin::new(Setup {
             troupe: troupe.clone(),
             spool: spool.clone(),
             node: config.node.name.clone(),
             token: config.admin.token.clone(),
             ready: ready.clone(),
-            config: Arc::new(move || of_config.clone()),
+            config: Arc::new(move || report(of_config.standing())),
             redact: Arc::new(move |text| redactor.mask(text)),
             options: options::admin(&config),
         });
@@ -166,6 +175,11 @@ impl Node {
         self.troupe.ports().close().await;
         tracing::info!(took_ms = begun.elapsed().as_millis() as u64, "the node is drained");
     }
+}
+
+fn report(standing: Standing) -> ConfigReport {
+    let Standing { agents, problems, reloads } = standing;
+    ConfigReport { agents, problems, reloads }
 }
 
 async fn open_ports(config: &NodeConfig, secrets: Secrets) -> Result<Ports, StartError> {

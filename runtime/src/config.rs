@@ -23,7 +23,10 @@ mod setting;
 mod table;
 mod yaml;
 
-pub use agent::{Loaded, agent_schema, changed, load_agents, missing_secrets, parse_agent, secret_names};
+pub use agent::{
+    LastGood, Loaded, Stamp, Wanted, Wish, agent_schema, changed, load_agents, missing_secrets, parse_agent,
+    secret_names,
+};
 pub use nearest::nearest;
 pub use node::{
     Admin, Agents, Bus, Cache, Cluster, Http, HttpGet, Identity, Journal, Lease, Log, Models, NodeConfig, Postgres,

@@ -15,7 +15,7 @@ use super::message::PoolMessage;
 use super::round_robin::RoundRobin;
 use super::view::Level;
 use crate::agent::{AgentActor, AgentMessage};
-use crate::inbox::{Inbox, InboxParts};
+use crate::inbox::{Inbox, InboxParts, Terms};
 use crate::prepared::Prepared;
 use crate::served::Served;
 use crate::stage::Stage;
@@ -40,31 +40,29 @@ pub struct Member {
 
 /// One agent within its pool.
 pub(super) struct Company {
-    member: Member,
+    pub(super) member: Member,
     /// Each instance's seat and its id among the pool's children.
-    seats: Vec<(Seat, String)>,
+    pub(super) seats: Vec<(Seat, String)>,
     level: (Level, DateTime<Utc>),
-    prepared: Prepared,
+    pub(super) prepared: Prepared,
     turn: RoundRobin,
-    slots: Arc<Semaphore>,
+    pub(super) slots: Arc<Semaphore>,
+    pub(super) capacity: usize,
     open: watch::Sender<bool>,
+    /// What the inbox takes work for; nothing when it is to take none.
+    pub(super) terms: watch::Sender<Option<Terms>>,
+    /// Seats that get no more work, and go when theirs is done.
+    pub(super) leaving: Vec<(Seat, String)>,
+    /// Gone from the configuration, or from this pool: it finishes what it has.
+    pub(super) retired: bool,
 }
 
 impl Company {
     pub(super) fn new(member: Member, stage: &Stage) -> Self {
-        // A continuous agent works in order, one event at a time; the others as far as their instances go.
-        let places = match member.spec.runs_as {
-            ExecutionMode::Continuous => 1,
-            _ => member.spec.instances as usize * stage.options.steps_per_instance_max,
-        };
-        let agent: Arc<str> = member.spec.name.as_str().into();
-        let seat = |instance| {
-            let seat = Seat { agent: agent.clone(), instance };
-            let id = seat.to_string();
-            (seat, id)
-        };
+        let capacity = places(&member.spec, stage);
+        let slots = Arc::new(Semaphore::new(capacity));
         Self {
-            seats: (0..member.spec.instances).map(seat).collect(),
+            seats: seats(&member.spec),
             level: (Level::Starting, stage.ports.clock.now()),
             prepared: Prepared::new(
                 stage.ports.clone(),
@@ -73,8 +71,12 @@ impl Company {
                 stage.late.clone(),
             ),
             turn: RoundRobin::default(),
-            slots: Arc::new(Semaphore::new(places.min(stage.options.steps_max))),
+            terms: watch::Sender::new(terms(&member, &slots)),
+            slots,
+            capacity,
             open: watch::Sender::new(false),
+            leaving: Vec::new(),
+            retired: false,
             member,
         }
     }
@@ -92,8 +94,7 @@ impl Company {
 
     /// The instances, then the inbox: nothing comes in before somebody can work.
     pub(super) fn child_specs(&self, stage: &Stage, pool: &ActorRef<PoolMessage>) -> Vec<ChildSpec> {
-        let (restart, backoff) = (self.member.spec.restart, stage.options.backoff);
-        let budget = RestartBudget { max: restart.max, window: restart.window };
+        let (budget, backoff) = (self.budget(), stage.options.backoff);
         let mut specs: Vec<ChildSpec> = (self.seats.iter().cloned())
             .map(|(_, id)| {
                 let (stage, prepared) = (stage.clone(), self.prepared.clone());
@@ -107,29 +108,42 @@ impl Company {
                 ChildSpec::new(id, AGENT, start).budget(budget).backoff(backoff)
             })
             .collect();
-        let (stage, prepared, pool) = (stage.clone(), self.prepared.clone(), pool.clone());
-        let (slots, open) = (self.slots.clone(), self.open.subscribe());
-        let start = move |context| {
-            let prepared = prepared.clone();
-            let parts = |served| InboxParts {
-                stage: stage.clone(),
-                served,
-                slots: slots.clone(),
-                open: open.clone(),
-                pool: pool.clone(),
-            };
-            let parts = prepared.get().map(parts);
-            async move { Inbox::start(parts.map_err(unprepared)?, context).await }
+        if self.retired {
+            return specs;
+        }
+        let prepared = self.prepared.clone();
+        let parts = InboxParts {
+            stage: stage.clone(),
+            agent: self.member.spec.name.clone(),
+            terms: self.terms.subscribe(),
+            open: self.open.subscribe(),
+            pool: pool.clone(),
         };
-        let more = RestartBudget { max: budget.max.saturating_add(INBOX_RESTARTS_MORE), ..budget };
-        let inbox = ChildSpec::new(format!("{}/{INBOX}", self.name()), INBOX, start).budget(more).backoff(backoff);
+        let start = move |context| {
+            let (prepared, parts) = (prepared.clone(), parts.clone());
+            async move {
+                prepared.get().map_err(unprepared)?;
+                Inbox::start(parts, context).await
+            }
+        };
+        let more = inbox_budget(budget);
+        let inbox = ChildSpec::new(self.inbox_id(), INBOX, start).budget(more).backoff(backoff);
         specs.push(inbox.shutdown(Shutdown::Kill));
         specs
     }
 
     pub(super) fn child_ids(&self) -> Vec<String> {
         let instances = self.seats.iter().map(|(_, id)| id.clone());
-        instances.chain([format!("{}/{INBOX}", self.name())]).collect()
+        instances.chain([self.inbox_id()]).collect()
+    }
+
+    pub(super) fn inbox_id(&self) -> String {
+        format!("{}/{INBOX}", self.name())
+    }
+
+    pub(super) fn budget(&self) -> RestartBudget {
+        let restart = self.member.spec.restart;
+        RestartBudget { max: restart.max, window: restart.window }
     }
 
     /// Gives a step to the next instance that lives; without one it stays in hand, unseated.
@@ -151,6 +165,14 @@ impl Company {
         if level != self.level.0 {
             self.level = (level, stage.ports.clock.now());
         }
+        if level == Level::Up
+            && !self.retired
+            && let Some(served) = self.prepared.ready()
+        {
+            // Of an agent that came ready late.
+            let late = || Terms { served, slots: self.slots.clone() };
+            self.terms.send_if_modified(|terms| terms.is_none().then(|| *terms = Some(late())).is_some());
+        }
         let open = level == Level::Up && !stage.standings.is_paused(self.name());
         self.open.send_if_modified(|was| std::mem::replace(was, open) != open);
     }
@@ -169,6 +191,35 @@ impl Company {
     pub(super) const fn member(&self) -> &Member {
         &self.member
     }
+}
+
+/// How many steps of the agent are under way at a time. A continuous agent works in order, one event at a time; the
+/// others as far as their instances go.
+pub(super) fn places(spec: &AgentSpec, stage: &Stage) -> usize {
+    let places = match spec.runs_as {
+        ExecutionMode::Continuous => 1,
+        _ => spec.instances as usize * stage.options.steps_per_instance_max,
+    };
+    places.min(stage.options.steps_max)
+}
+
+pub(super) fn seats(spec: &AgentSpec) -> Vec<(Seat, String)> {
+    let agent: Arc<str> = spec.name.as_str().into();
+    let seat = |instance| {
+        let seat = Seat { agent: agent.clone(), instance };
+        let id = seat.to_string();
+        (seat, id)
+    };
+    (0..spec.instances).map(seat).collect()
+}
+
+pub(super) fn terms(member: &Member, slots: &Arc<Semaphore>) -> Option<Terms> {
+    let served = member.served.as_ref().ok()?.clone();
+    Some(Terms { served, slots: slots.clone() })
+}
+
+pub(super) fn inbox_budget(of_instances: RestartBudget) -> RestartBudget {
+    RestartBudget { max: of_instances.max.saturating_add(INBOX_RESTARTS_MORE), ..of_instances }
 }
 
 /// A start that failed because the agent is not ready to be served.

@@ -25,6 +25,10 @@ pub enum PoolMessage {
     Reset(AgentName, RpcReplyPort<bool>),
     /// An agent was paused or resumed: its inbox is to be closed or opened; answers whether it is here.
     Regate(AgentName, RpcReplyPort<bool>),
+    /// The roster is another one.
+    Roster,
+    /// See whether those that leave have finished.
+    Tidy,
     /// A child's wait is over.
     Child(ChildTimer),
 }

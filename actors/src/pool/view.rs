@@ -69,7 +69,7 @@ fn standing(child: &ChildView) -> AgentStatus {
 pub(super) fn agent(company: &Company, look: &Look<'_>) -> AgentView {
     let spec = &company.member().spec;
     let standing = look.stage.standings.of(company.name());
-    let instances: Vec<InstanceView> = (company.seats().iter())
+    let instances: Vec<InstanceView> = (company.seats().iter().chain(&company.leaving))
         .filter_map(|(seat, id)| Some(instance(look, look.children.get(id.as_str())?, seat)))
         .collect();
     let busy = instances.iter().any(|instance| instance.status == AgentStatus::Busy);
@@ -77,6 +77,7 @@ pub(super) fn agent(company: &Company, look: &Look<'_>) -> AgentView {
     let desk = look.stage.in_hand.desk(company.name());
     let latest = |times: [Option<DateTime<Utc>>; 2]| times.into_iter().flatten().fold(since, DateTime::max);
     let (status, since) = match level {
+        _ if company.retired => (AgentStatus::Retired, since),
         Level::Down => (AgentStatus::Unavailable, since),
         _ if standing.is_paused => (AgentStatus::Paused, latest([standing.turned, None])),
         Level::Starting => (AgentStatus::Starting, since),
@@ -90,7 +91,11 @@ pub(super) fn agent(company: &Company, look: &Look<'_>) -> AgentView {
         kind: spec.kind.clone(),
         execution_mode: spec.execution_mode,
         status,
-        reason: if status == AgentStatus::Unavailable { reasons.next_back() } else { None },
+        reason: match status {
+            AgentStatus::Unavailable => reasons.next_back(),
+            AgentStatus::Retired => Some("it is gone from the configuration; its steps finish".to_owned()),
+            _ => None,
+        },
         since,
         subscriptions: spec.subscriptions.iter().map(ToString::to_string).collect(),
         model: spec.models.first().map(|m| format!("{}/{}", m.provider.as_str(), m.model)).unwrap_or_default(),
@@ -100,6 +105,7 @@ pub(super) fn agent(company: &Company, look: &Look<'_>) -> AgentView {
         last_error: fallen,
         last_failure: standing.failed.as_ref().map(|(_, failure)| failure.clone()),
         last_failure_at: standing.failed.map(|(at, _)| at),
+        problems: Vec::new(),
         instances,
     }
 }

@@ -180,10 +180,23 @@ impl House {
         options: Options,
         tamper: impl FnOnce(&mut Ports),
     ) -> Self {
+        Self::open_without(dir, cast, Vec::new(), options, tamper).await
+    }
+
+    /// The same with agents that are configured and cannot be served.
+    pub(crate) async fn open_without(
+        dir: TempDir,
+        cast: Vec<(AgentSpec, Arc<Puppet>)>,
+        absent: Vec<AgentSpec>,
+        options: Options,
+        tamper: impl FnOnce(&mut Ports),
+    ) -> Self {
         let mut ports = open_ports(&dir).await;
         tamper(&mut ports);
         let ports = Arc::new(ports);
-        let members = cast.into_iter().map(|(spec, model)| member(&ports, spec, model)).collect();
+        let mut members: Vec<_> = cast.into_iter().map(|(spec, model)| member(&ports, spec, model)).collect();
+        let unserved = |spec| Member { spec: Arc::new(spec), served: Err("it has no strings".to_owned()) };
+        members.extend(absent.into_iter().map(unserved));
         let (troupe, over) = Troupe::start_prepared(ports, members, options, Vec::new()).await.unwrap();
         Self { troupe, over, dir }
     }

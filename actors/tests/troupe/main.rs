@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![expect(clippy::unnecessary_wraps, reason = "a puppet's lines have the shape of a model's answer")]
 
+mod changing;
 mod cleaning;
 mod effects;
 mod fallible;

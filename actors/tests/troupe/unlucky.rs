@@ -162,10 +162,10 @@ async fn what_nobody_can_take_up_stands_in_nobody_s_way_and_is_not_worn_out() {
     let dir = house.crash().await;
 
     stays.gate.add_permits(100);
-    let cast = vec![(spec("stays"), stays)];
+    let (cast, absent) = (vec![(spec("stays"), stays)], vec![spec("gone")]);
     let mut tasks = None;
-    let house =
-        House::open_on(dir, cast, options(), |ports| tasks = Some(FallibleTasks::before(ports, illegible))).await;
+    let tamper = |ports: &mut _| tasks = Some(FallibleTasks::before(ports, illegible));
+    let house = House::open_without(dir, cast, absent, options(), tamper).await;
     assert_eq!(house.ended(task).await.status, TaskStatus::Succeeded);
     let tasks = tasks.unwrap();
     until(|| async { tasks.tried.load(Ordering::SeqCst) >= 7 }).await;

@@ -127,7 +127,7 @@ impl House {
             node: "node-1".into(),
             token: None,
             ready: Arc::clone(&ready),
-            config: Arc::new(|| ConfigReport { agents: 2, problems: Vec::new() }),
+            config: Arc::new(|| ConfigReport { agents: 2, ..ConfigReport::default() }),
             redact: Arc::new(|text| {
                 if text.contains("hunter2") { Cow::Owned(text.replace("hunter2", "***")) } else { Cow::Borrowed(text) }
             }),

@@ -188,6 +188,7 @@ fn sheet(agent: &Value, style: Style) -> String {
         .row("Restarts", &shown("restarts"))
         .row("Last error", &shown("last_error"))
         .row("Last failure", &failure)
+        .row("Problems", &problems(agent))
         .row("Spec", &shown("spec_digest"))
         .part("Instances", &table)
         .part("In hand", &rows(&STEPS, &in_hand))
@@ -203,6 +204,12 @@ pub(super) fn rows(listing: &Listing, items: &[Value]) -> String {
 /// The list at a field.
 pub(super) fn list<'a>(thing: &'a Value, field: &str) -> &'a [Value] {
     at(thing, field).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// What is wrong with the agent's file, a line each; the version before is served.
+fn problems(agent: &Value) -> String {
+    let lines = agent.get("problems").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    lines.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -238,7 +245,16 @@ mod tests {
         assert!(sheet.contains("Last failure:   model: no answer (0s ago)\n"), "{sheet}");
         assert!(sheet.contains("  s1    t1    -      -"), "{sheet}");
         assert!(sheet.contains("  0s   root/x/researcher/0  unavailable  -         1        boom   s1"), "{sheet}");
-        assert!(!sheet.contains("Last error:"), "{sheet}");
+        assert!(!sheet.contains("Last error:") && !sheet.contains("Problems:"), "{sheet}");
+    }
+
+    #[test]
+    fn the_sheet_says_that_the_file_is_broken() {
+        let mut agent = agent();
+        agent["problems"] = json!(["a.yaml:1:1: bad, worse", "a.yaml:2:1: name is missing"]);
+        let sheet = sheet(&agent, Style::PLAIN);
+        let lines = "Problems:       a.yaml:1:1: bad, worse\n                a.yaml:2:1: name is missing\n";
+        assert!(sheet.contains(lines), "{sheet}");
     }
 
     #[test]

@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use troupe_runtime::config::{NodeConfig, Problem, Problems, Sources, load_agents};
+use troupe_actors::watcher::Watch;
+use troupe_runtime::config::{Loaded, NodeConfig, Problem, Problems, Sources, Stamp, load_agents};
 use troupe_runtime::domain::agent::AgentSpec;
 use troupe_runtime::secret::Secrets;
 use troupe_runtime::telemetry::logs;
@@ -19,7 +21,7 @@ use super::check::lacking;
 use super::exit::Exit;
 use super::printer::Printer;
 use super::{Error, counted};
-use crate::node::Node;
+use crate::node::{Node, options};
 
 /// What overrides the configuration.
 #[derive(Debug, Default, Args)]
@@ -84,6 +86,8 @@ pub struct Plan {
     pub agents: Vec<AgentSpec>,
     /// What is wrong with the others, and what has no effect.
     pub warnings: Vec<Problem>,
+    /// What sees when their folder changes.
+    pub watch: Watch,
 }
 
 /// Runs a node until it is told to stop.
@@ -98,7 +102,7 @@ pub async fn run(args: UpArgs, printer: &mut Printer) -> Result<Exit, Error> {
     let mut stop = Stop::listen()?;
     let count = plan.agents.len();
     let mut node = tokio::select! {
-        node = Node::start(plan.config, plan.secrets, plan.agents) => node?,
+        node = Node::start(plan.config, plan.secrets, plan.agents, Some(plan.watch)) => node?,
         () = stop.asked() => return Ok(Exit::Ok),
     };
     if printer.is_live() {
@@ -126,6 +130,8 @@ pub async fn run(args: UpArgs, printer: &mut Printer) -> Result<Exit, Error> {
 pub fn plan(sources: &Sources) -> Result<Plan, Problems> {
     let secrets = sources.secrets();
     let config = NodeConfig::load(sources, &secrets)?;
+    // Looked at before it is read: what changes meanwhile is seen as a change.
+    let stamp = Stamp::of(&config.agents.dir);
     let loaded = load_agents(&config.agents.dir, &config.agents);
     let missing: Vec<Problem> = loaded.agents.iter().flat_map(|(spec, path)| lacking(spec, path, &secrets)).collect();
     if !missing.is_empty() {
@@ -139,9 +145,26 @@ pub fn plan(sources: &Sources) -> Result<Plan, Problems> {
         return Err(Problems(if loaded.errors.is_empty() { vec![nobody] } else { loaded.errors }));
     }
     let mut warnings = sources.warnings();
-    warnings.extend(loaded.errors);
-    let agents = loaded.agents.into_iter().map(|(spec, _)| spec).collect();
-    Ok(Plan { config, secrets, agents, warnings })
+    warnings.extend(loaded.errors.iter().cloned());
+    let agents = loaded.agents.iter().map(|(spec, _)| spec.clone()).collect();
+    let watch = watch(&config, &secrets, stamp, loaded);
+    Ok(Plan { config, secrets, agents, warnings, watch })
+}
+
+/// A watch over the folder of agents. An agent that lacks a secret is refused as if its file were broken.
+fn watch(config: &NodeConfig, secrets: &Secrets, stamp: Stamp, loaded: Loaded) -> Watch {
+    let (dir, limits, secrets) = (config.agents.dir.clone(), config.agents.clone(), secrets.clone());
+    let looked_at = dir.clone();
+    let read = move || {
+        let mut loaded = load_agents(&dir, &limits);
+        let lacks = |(spec, path): &(AgentSpec, PathBuf)| (path.clone(), lacking(spec, path, &secrets));
+        let short: Vec<_> = loaded.agents.iter().map(lacks).filter(|(_, missing)| !missing.is_empty()).collect();
+        for (path, missing) in short {
+            loaded.refuse(&path, missing);
+        }
+        loaded
+    };
+    Watch::new(move || Stamp::of(&looked_at), read, options::watcher(config), stamp, loaded)
 }
 
 /// The log of a node: it is what `up` prints.

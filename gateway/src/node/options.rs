@@ -2,7 +2,7 @@
 //!
 //! Called once when the node starts; what a setting may be was checked when it was read.
 
-use troupe_actors::{cleaner, lease, stage, vitals};
+use troupe_actors::{cleaner, lease, stage, vitals, watcher};
 use troupe_runtime::config::NodeConfig;
 use troupe_runtime::model::{self, ModelOptions};
 use troupe_runtime::retry::BackoffOptions;
@@ -199,6 +199,17 @@ pub(super) fn actors(config: &NodeConfig) -> stage::Options {
             batch: config.journal.clean_batch,
             pause: config.journal.clean_pause,
         },
+        watch: None,
+    }
+}
+
+pub(crate) fn watcher(config: &NodeConfig) -> watcher::Options {
+    let of = &config.agents;
+    watcher::Options {
+        look_every: of.look_every,
+        settle: of.settle,
+        settle_max: of.settle_max,
+        reread_every: of.reread_every,
     }
 }
 

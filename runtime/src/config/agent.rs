@@ -9,8 +9,10 @@ mod changes;
 mod folder;
 mod formats;
 mod keys;
+mod last_good;
 mod rules;
 mod secrets;
+mod stamp;
 
 use std::sync::Arc;
 
@@ -23,7 +25,9 @@ use crate::domain::agent::{AgentName, AgentSpec};
 
 pub use changes::changed;
 pub use folder::{Loaded, load_agents};
+pub use last_good::{LastGood, Wanted, Wish};
 pub use secrets::{missing_secrets, secret_names};
+pub use stamp::Stamp;
 
 use super::node::Agents;
 

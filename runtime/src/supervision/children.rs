@@ -37,6 +37,7 @@ use ractor::{ActorCell, ActorId, ActorRef, Message, SupervisionEvent};
 
 pub use self::event::{ChildEvent, ChildTimer, ChildrenError, Wake};
 use self::life::{Child, Phase};
+use super::budget::RestartBudget;
 use super::child::{ChildSpec, ChildView};
 use super::exit::Exit;
 use super::mailbox::{Mailbox, MailboxOptions};
@@ -195,6 +196,21 @@ impl Children {
             }
         }
         Ok(self.settle(place).await)
+    }
+
+    /// Whether there is a child of that name, running or not, one that is being brought down among them.
+    #[must_use]
+    pub fn has(&self, id: &str) -> bool {
+        self.by_id.contains_key(id)
+    }
+
+    /// As [`Children::reset`], under another budget from now on.
+    pub async fn renew(&mut self, id: &str, budget: RestartBudget) -> Result<Vec<ChildEvent>, ChildrenError> {
+        let place = self.place(id)?;
+        if let Some(child) = self.places.get_mut(&place) {
+            child.grant(budget);
+        }
+        self.reset(id).await
     }
 
     /// The actor of a child, while it runs.

@@ -20,6 +20,10 @@ pub struct Loaded {
     pub agents: Vec<(AgentSpec, PathBuf)>,
     /// Everything that is wrong with the others.
     pub errors: Vec<Problem>,
+    /// Files that are there and give no agent.
+    pub refused: Vec<PathBuf>,
+    /// The folder itself cannot be read: nothing is known of what is in it.
+    pub unread: bool,
 }
 
 /// Reads `*.yaml` and `*.yml` in `dir`, sorted by name. Never fails as a whole: what is wrong is in `errors`.
@@ -28,13 +32,26 @@ pub struct Loaded {
 #[must_use]
 pub fn load_agents(dir: &Path, limits: &Agents) -> Loaded {
     let mut problems = Problems::default();
-    let files = spec_files(dir, limits, &mut problems.0);
+    let mut files = match spec_files(dir) {
+        Ok(files) => files,
+        Err(problem) => return Loaded { errors: vec![problem], unread: true, ..Loaded::default() },
+    };
+    let mut refused = Vec::new();
+    if files.len() > limits.files_max {
+        let (there, max) = (files.len(), limits.files_max);
+        let message = format!("{there} files, at most {max} are read; agents.files_max sets it");
+        problems.0.push(Problem::of(dir.display().to_string(), message));
+        refused.extend(files.split_off(max));
+    }
     let mut readings = Vec::new();
     for path in files {
         let shown = path.display().to_string();
         match read(&path, limits.file_bytes_max) {
             Ok(text) => readings.push((path, Reading::of(&shown, &text, limits))),
-            Err(why) => problems.0.push(Problem::of(shown, why)),
+            Err(why) => {
+                problems.0.push(Problem::of(shown, why));
+                refused.push(path);
+            }
         }
     }
     refuse_second_names(&mut readings);
@@ -47,28 +64,35 @@ pub fn load_agents(dir: &Path, limits: &Agents) -> Loaded {
     for (path, reading) in readings {
         match reading.spec {
             Ok(spec) => agents.push((spec, path)),
-            Err(found) => problems.0.extend(found),
+            Err(found) => {
+                problems.0.extend(found);
+                refused.push(path);
+            }
         }
     }
     problems.0.sort();
     problems.0.dedup();
-    Loaded { agents, errors: problems.0 }
+    Loaded { agents, errors: problems.0, refused, unread: false }
 }
 
-/// The files of the folder; editors' and Kubernetes' hidden ones are not ours.
-fn spec_files(dir: &Path, limits: &Agents, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
-    if dir.is_file() {
-        return vec![dir.to_owned()];
+impl Loaded {
+    /// Takes an agent out whose file cannot be used after all, for these reasons.
+    pub fn refuse(&mut self, path: &Path, problems: Vec<Problem>) {
+        self.agents.retain(|(_, other)| other != path);
+        self.refused.push(path.to_owned());
+        self.errors.extend(problems);
     }
-    let shown = dir.display().to_string();
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) => {
-            let message = format!("cannot read the folder of agents: {error}; create it or set TROUPE_AGENTS_DIR");
-            problems.push(Problem::of(shown, message));
-            return Vec::new();
-        }
-    };
+}
+
+/// The files of the folder, by name; editors' and Kubernetes' hidden ones are not ours.
+pub(super) fn spec_files(dir: &Path) -> Result<Vec<PathBuf>, Problem> {
+    if dir.is_file() {
+        return Ok(vec![dir.to_owned()]);
+    }
+    let entries = fs::read_dir(dir).map_err(|error| {
+        let message = format!("cannot read the folder of agents: {error}; create it or set TROUPE_AGENTS_DIR");
+        Problem::of(dir.display().to_string(), message)
+    })?;
     let mut files: Vec<PathBuf> = entries
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .filter(|path| {
@@ -78,12 +102,7 @@ fn spec_files(dir: &Path, limits: &Agents, problems: &mut Vec<Problem>) -> Vec<P
         })
         .collect();
     files.sort();
-    if files.len() > limits.files_max {
-        let message = format!("{} files, at most {} are read; agents.files_max sets it", files.len(), limits.files_max);
-        problems.push(Problem::of(shown, message));
-        files.truncate(limits.files_max);
-    }
-    files
+    Ok(files)
 }
 
 /// The text of a file, or why there is none.

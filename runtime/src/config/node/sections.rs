@@ -56,6 +56,14 @@ section! {
         files_max: usize = 10_000, count(1_000_000);
         /// Size of one spec.
         file_bytes_max: usize = MIB, SIZE;
+        /// How often the folder is looked at for files that were added, changed or removed.
+        look_every: Duration = Duration::from_millis(200), TIME;
+        /// How long the folder must rest after a change before it is read.
+        settle: Duration = Duration::from_millis(250), TIME;
+        /// It is read after so much time although it does not rest.
+        settle_max: Duration = SECOND, TIME;
+        /// How often it is read although nothing seems to have changed; for mounts that hide a change.
+        reread_every: Duration = Duration::from_mins(1), TIME;
     }
 }
 

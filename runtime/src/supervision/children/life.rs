@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{ChildEvent, ChildTimer, Children, Wake};
 use crate::supervision::backoff::Backoff;
-use crate::supervision::budget::{Decision, Restarts};
+use crate::supervision::budget::{Decision, RestartBudget, Restarts};
 use crate::supervision::cause::{CAUSE_CHARS_MAX, clip};
 use crate::supervision::child::{ChildContext, ChildSpec, ChildView, Restart};
 use crate::supervision::exit::Exit;
@@ -215,6 +215,12 @@ impl Child {
     pub(super) fn forgive(&mut self) {
         self.history.clear();
         self.backoff.reset();
+    }
+
+    /// Another budget, and a whole one.
+    pub(super) fn grant(&mut self, budget: RestartBudget) {
+        self.spec.budget = budget;
+        self.history = Restarts::new(budget);
     }
 
     fn remember(&mut self, cause: &str) {
