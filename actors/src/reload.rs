@@ -17,7 +17,7 @@ use futures::future::join_all;
 use troupe_runtime::bus::{self, QueueSpec};
 use troupe_runtime::config::{Problem, Wanted};
 use troupe_runtime::domain::agent::{AgentSpec, ExecutionMode};
-use troupe_runtime::domain::topic::{TopicPattern, inbox_queue, own_patterns};
+use troupe_runtime::domain::topic::{TopicPattern, inbox_agent, inbox_queue, own_patterns};
 use troupe_runtime::fault::Faulty as _;
 use troupe_runtime::ports::Ports;
 
@@ -112,6 +112,23 @@ pub(crate) async fn enlist(ports: &Ports, spec: &AgentSpec) -> Result<(), Error>
 /// Nothing is routed to the agent any more; what waits in its queue stays.
 async fn dismiss(ports: &Ports, spec: &AgentSpec) -> Result<(), Error> {
     bus::Error::unless_deferred(ports.bus.declare(queue(spec, Vec::new())).await)?;
+    Ok(())
+}
+
+/// Nothing is routed to agents that were removed while the node was down. Only on the bus in the data folder, which is this
+/// node's alone: on a broker another node may serve them.
+pub(crate) async fn dismiss_strangers(ports: &Ports, members: &[Member]) -> Result<(), Error> {
+    let health = ports.bus.health().await?;
+    if health.connection.is_some() {
+        return Ok(());
+    }
+    let here: BTreeSet<&str> = members.iter().map(|member| member.spec.name.as_str()).collect();
+    for (name, _) in health.depths {
+        let Some(agent) = inbox_agent(&name).filter(|agent| !here.contains(agent.as_str())) else { continue };
+        tracing::info!(%agent, queue = name, "the agent is not configured; its queue is kept and gets nothing more");
+        let queue = QueueSpec { name, bindings: Vec::new(), single_active_consumer: false };
+        ports.bus.declare(queue).await?;
+    }
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use troupe_runtime::domain::agent::{AgentName, AgentSpec};
 use troupe_runtime::domain::event::{Event, Priority};
 use troupe_runtime::domain::ids::{TaskId, event_id_from};
 use troupe_runtime::domain::task::TaskStatus;
-use troupe_runtime::domain::topic::{REPLY_QUEUE, Topic, reply_patterns};
+use troupe_runtime::domain::topic::{REPLY_QUEUE, Topic, inbox_queue, reply_patterns};
 use troupe_runtime::fault::{Fault, Faulty};
 use troupe_runtime::ports::Ports;
 use troupe_runtime::store::{self, Task};
@@ -32,7 +32,7 @@ use crate::orchestrator::{Orchestrator, OrchestratorMessage};
 use crate::pool::Member;
 use crate::registry::{AgentFilter, AgentView, nearest};
 use crate::relay::Relay;
-use crate::reload::enlist;
+use crate::reload::{dismiss_strangers, enlist};
 use crate::root::{ORCHESTRATOR, Root, RootMessage};
 use crate::roster::{Roster, Standing};
 use crate::served::Served;
@@ -68,6 +68,9 @@ pub enum Error {
         /// What may have been meant.
         near: Option<String>,
     },
+    /// The agent is in the configuration, so its queue is needed.
+    #[error("agent {0} is in the configuration; remove its file first")]
+    Configured(AgentName),
     /// The key was used for something else.
     #[error("idempotency key {0:?} was used for another input; take a new key")]
     KeyReused(String),
@@ -85,7 +88,7 @@ pub enum Error {
 impl Faulty for Error {
     fn fault(&self) -> Fault {
         match self {
-            Self::UnknownAgent { .. } | Self::KeyReused(_) => Fault::Permanent,
+            Self::UnknownAgent { .. } | Self::Configured(_) | Self::KeyReused(_) => Fault::Permanent,
             Self::Bus(error) => error.fault(),
             Self::Store(error) => error.fault(),
             Self::Unavailable(_) => Fault::transient(),
@@ -151,6 +154,7 @@ impl Troupe {
 
         let tree = Tree::with_ledger(ports.clock.clone(), options.ledger);
         let stage = Stage::new(ports, options, lease);
+        dismiss_strangers(&stage.ports, &members).await?;
         let roster = Roster::new(members);
         let (of_orchestrator, of_relay) = ((stage.clone(), roster.clone()), (stage.clone(), roster.clone()));
         let mut children = vec![
@@ -276,6 +280,19 @@ impl Troupe {
         } else {
             Err(Error::Unavailable(format!("the pool of {agent} is starting")))
         }
+    }
+
+    /// Drops the queue of an agent that is gone from the configuration, once it is empty.
+    ///
+    /// # Errors
+    /// [`Error::Configured`]; [`bus::Error::NoQueue`]; [`bus::Error::Kept`] while events are in it, or another node serves it.
+    pub async fn drop_queue(&self, agent: &str) -> Result<(), Error> {
+        let unknown = |_| Error::UnknownAgent { name: agent.chars().take(80).collect(), near: None };
+        let name: AgentName = agent.parse().map_err(unknown)?;
+        if self.roster.knows(agent) {
+            return Err(Error::Configured(name));
+        }
+        Ok(self.stage.ports.bus.remove_queue(&inbox_queue(&name)).await?)
     }
 
     /// The live actors.

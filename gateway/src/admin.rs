@@ -202,7 +202,7 @@ pub fn router(admin: Admin) -> Router {
     let counted = middleware::from_fn_with_state((admin.clone(), "admin"), layers::counted);
     Router::new()
         .route("/v1/agents", get(agents::list))
-        .route("/v1/agents/{agent}", get(agents::show).post(agents::act))
+        .route("/v1/agents/{agent}", get(agents::show).post(agents::act).delete(agents::drop_queue))
         .route("/v1/agents/{agent}/tasks", post(agents::submit))
         .route("/v1/tasks", get(tasks::list))
         .route("/v1/tasks/{task}", get(tasks::show))

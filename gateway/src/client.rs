@@ -162,6 +162,11 @@ impl Client {
         self.post(&["v1", "agents", &format!("{name}:{verb}")]).await
     }
 
+    /// Drops the queue of an agent that is gone from the configuration.
+    pub async fn drop_agent(&self, name: &str) -> Result<Value, Error> {
+        self.answer(self.request(Method::DELETE, &["v1", "agents", name], &[]), Duration::ZERO).await
+    }
+
     /// Submits a task and answers at once with what it is called.
     pub async fn submit(&self, agent: &str, ask: &Ask) -> Result<Value, Error> {
         let mut body = json!({"input": ask.input});

@@ -67,6 +67,13 @@ pub trait Bus: Send + Sync {
     /// A bus that is away may keep this in mind and do it when it is back: then it answers [`Error::Deferred`].
     async fn declare(&self, queue: QueueSpec) -> Result<(), Error>;
 
+    /// Removes a queue that holds nothing, with its bindings.
+    ///
+    /// # Errors
+    /// [`Error::NoQueue`]; [`Error::Kept`] when it holds events, wherever they are (waiting, handed out, between two
+    /// deliveries), or when somebody consumes it. Then everything is as it was.
+    async fn remove_queue(&self, queue: &str) -> Result<(), Error>;
+
     /// Publishes one event; returns once it is durable, with the number of queues it went to.
     ///
     /// Cancelling leaves open whether it was published.
@@ -267,6 +274,14 @@ pub enum Error {
     /// There is no such queue.
     #[error("there is no queue {0}")]
     NoQueue(String),
+    /// The queue cannot be removed now.
+    #[error("queue {queue} is kept: {why}")]
+    Kept {
+        /// Which.
+        queue: String,
+        /// What is in it, or who needs it.
+        why: String,
+    },
     /// The event is over the limit.
     #[error("the event has {bytes} bytes, more than bus.event_bytes_max = {limit}")]
     TooLarge {
@@ -320,12 +335,27 @@ impl Error {
 impl Faulty for Error {
     fn fault(&self) -> Fault {
         match self {
-            Self::Unroutable(_) | Self::NoQueue(_) | Self::TooLarge { .. } | Self::Misdeclared { .. } => {
-                Fault::Permanent
-            }
+            Self::Unroutable(_)
+            | Self::NoQueue(_)
+            | Self::Kept { .. }
+            | Self::TooLarge { .. }
+            | Self::Misdeclared { .. } => Fault::Permanent,
             Self::QueueFull { .. } | Self::Deferred(_) | Self::Unavailable(_) => Fault::transient(),
             Self::Internal(_) => Fault::Bug,
         }
+    }
+}
+
+impl Error {
+    /// The queue holds so many events.
+    fn holds(queue: &str, events: u64) -> Self {
+        let why = if events == 1 { "1 event is in it".to_owned() } else { format!("{events} events are in it") };
+        Self::Kept { queue: queue.to_owned(), why }
+    }
+
+    /// Somebody consumes the queue.
+    fn consumed(queue: &str) -> Self {
+        Self::Kept { queue: queue.to_owned(), why: "somebody consumes it".to_owned() }
     }
 }
 

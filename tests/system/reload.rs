@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use troupe_tests::Stage;
 use troupe_tests::admin::Admin;
+use troupe_tests::rabbitmq::RabbitMq;
 use troupe_tests::wait::until;
 
 use super::agents::ECHO;
@@ -220,4 +221,110 @@ async fn a_thousand_writes_are_a_few_reloads_and_no_event_is_lost_meanwhile() {
     let mut numbers: Vec<u64> = of_load.filter_map(|task| task["input"].as_str()?.parse().ok()).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, (0..asked as u64).collect::<Vec<_>>(), "each event is one task");
+}
+
+/// Publishes an event at a topic; answers the status.
+async fn publish(admin: &Admin, topic: &str) -> u16 {
+    let id = format!("{:032x}", rand::random::<u128>());
+    let event = json!({"specversion": "1.0", "id": id, "source": "/test", "type": topic, "data": {"input": "go"}});
+    admin.post("/v1/events", &[], &event).await.0
+}
+
+/// `troupe agents drop`; answers its code and what it said.
+async fn drops(stage: &Stage, agent: &str) -> (i32, String) {
+    let said = stage.run(&["agents", "drop", agent], LIMIT).await;
+    (said.code, said.err)
+}
+
+async fn bindings_follow_and_a_removed_agent_s_queue_is_kept_until_it_is_empty(mut stage: Stage) {
+    let failing =
+        spec("one", 1).replace("- reply: \"v1\"", "- {fail: 400}").replace("instructions", "retries: 0\ninstructions");
+    stage.agent("echo", ECHO).agent("one", &failing);
+    let _node = stage.start().await;
+    let admin = stage.admin();
+
+    // Another subscription.
+    let before = digest(&admin, "echo").await;
+    stage.agent("echo", &ECHO.replace("command.echo", "command.other"));
+    another(&admin, "echo", before.as_deref()).await;
+    assert_eq!(publish(&admin, "slack.events.command.echo").await, 422, "nothing leads there any more");
+    assert_eq!(publish(&admin, "slack.events.command.other").await / 100, 2);
+
+    let said = stage.run(&["ask", "one", "fail", "--wait"], LIMIT).await;
+    assert_eq!(said.code, 5, "{}", said.err);
+    let letter = until("the dead letter", LIMIT, async || {
+        admin.get("/v1/dead-letters").await.1["items"][0]["id"].as_str().map(str::to_owned)
+    })
+    .await;
+    let (code, why) = drops(&stage, "one").await;
+    assert!(code == 4 && why.contains("in the configuration"), "{code} {why}");
+    assert_eq!(drops(&stage, "nobody").await.0, 3);
+
+    let file = stage.path("agents/one.yaml");
+    fs::remove_file(&file).expect("a file");
+    until("the end of one", LIMIT, async || (admin.get("/v1/agents/one").await.0 == 404).then_some(())).await;
+    for topic in ["slack.events.command.one", "agent.task.one"] {
+        assert_eq!(publish(&admin, topic).await, 422, "{topic}");
+    }
+    // To its queue, past the bindings.
+    let said = stage.run(&["dlq", "replay", &letter], LIMIT).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    let (code, why) = until("the event in the queue", LIMIT, async || {
+        let (code, why) = drops(&stage, "one").await;
+        // On a broker the inbox that was there may take a moment to let go of the queue.
+        (!why.contains("somebody consumes it")).then_some((code, why))
+    })
+    .await;
+    assert!(code == 4 && why.contains("1 event is in it"), "{code} {why}");
+
+    stage.agent("one", &spec("one", 2));
+    until("the event that waited", LIMIT, async || {
+        let tasks = admin.tasks("one").await?;
+        tasks.iter().any(|task| task["status"] == "succeeded").then_some(())
+    })
+    .await;
+    fs::remove_file(&file).expect("a file");
+    until("the queue dropped", LIMIT, async || {
+        let (code, why) = drops(&stage, "one").await;
+        assert!(code == 0 || code == 4, "{code} {why}");
+        (code == 0).then_some(())
+    })
+    .await;
+    assert_eq!(drops(&stage, "one").await.0, 3, "it is gone");
+    until("the list of queues", LIMIT, async || {
+        let health = admin.get("/health").await.1;
+        let depths = health["components"]["bus"]["depths"].as_object()?.clone();
+        (depths.contains_key("agent.input.echo") && !depths.contains_key("agent.input.one")).then_some(())
+    })
+    .await;
+    stage.agent("one", &spec("one", 3));
+    until("one again", LIMIT, async || digest(&admin, "one").await).await;
+    assert_eq!(answer(&stage, "one").await, "v3");
+}
+
+#[tokio::test]
+async fn queues_follow_the_agents_on_the_embedded_bus() {
+    bindings_follow_and_a_removed_agent_s_queue_is_kept_until_it_is_empty(Stage::new()).await;
+}
+
+#[tokio::test]
+async fn queues_follow_the_agents_on_rabbitmq() {
+    let Some(broker) = RabbitMq::start().await else { return };
+    let mut stage = Stage::new();
+    let vhost = broker.create("reload", 1).remove(0);
+    stage.set("AMQP_URL", &broker.url(&vhost));
+    bindings_follow_and_a_removed_agent_s_queue_is_kept_until_it_is_empty(stage).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_was_removed_while_the_node_was_down_gets_nothing_more() {
+    let mut stage = Stage::new();
+    stage.agent("echo", ECHO).agent("one", &spec("one", 1));
+    let mut node = stage.start().await;
+    node.terminate();
+    assert!(node.ended(LIMIT).await.success());
+    fs::remove_file(stage.path("agents/one.yaml")).expect("a file");
+    let _node = stage.start().await;
+    assert_eq!(publish(&stage.admin(), "slack.events.command.one").await, 422);
+    assert_eq!(drops(&stage, "one").await.0, 0);
 }

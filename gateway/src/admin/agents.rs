@@ -1,4 +1,4 @@
-//! `/v1/agents`: the registry, restarts and pauses, and the way in for tasks from programs.
+//! `/v1/agents`: the registry, restarts and pauses, queues of removed agents, and the way in for tasks from programs.
 //!
 //! A submission is answered once the bus or the spool has it: from then on it is not lost. A registry that does not
 //! answer (its actor is being restarted) is a 503, and submissions go on, for they do not need it.
@@ -90,6 +90,13 @@ pub(super) async fn act(State(admin): State<Admin>, Segment(segment): Segment) -
     }
     tracing::info!(agent = name, verb, "an operator acts on the agent");
     admin.show(&admin.troupe().agent(name).await?)
+}
+
+/// `DELETE /v1/agents/{name}`: the queue of an agent that is gone from the configuration.
+pub(super) async fn drop_queue(State(admin): State<Admin>, Segment(name): Segment) -> Result<StatusCode, Problem> {
+    admin.troupe().drop_queue(&name).await?;
+    tracing::info!(agent = name, "an operator dropped the queue of a removed agent");
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `POST /v1/agents/{name}/tasks`

@@ -144,7 +144,7 @@ impl From<troupe::Error> for Problem {
     fn from(error: troupe::Error) -> Self {
         match error {
             troupe::Error::UnknownAgent { ref near, .. } => Self::not_found(error.to_string()).near(near.clone()),
-            troupe::Error::KeyReused(_) => Self::new(Class::Conflict, error.to_string()),
+            troupe::Error::KeyReused(_) | troupe::Error::Configured(_) => Self::new(Class::Conflict, error.to_string()),
             troupe::Error::Bus(error) => error.into(),
             troupe::Error::Store(error) => error.into(),
             troupe::Error::Unavailable(_) => Self::of(&error),
@@ -175,6 +175,7 @@ impl From<bus::Error> for Problem {
         match &error {
             bus::Error::Unroutable(topic) => Self::invalid(error.to_string()).with("topic", topic.as_str()),
             bus::Error::NoQueue(_) => Self::not_found(error.to_string()),
+            bus::Error::Kept { .. } => Self::new(Class::Conflict, error.to_string()),
             bus::Error::TooLarge { .. } => Self::new(Class::TooLarge, error.to_string()),
             _ => Self::of(&error),
         }
@@ -255,6 +256,8 @@ mod tests {
         let text = || "x".to_owned();
         assert_eq!(status(bus::Error::Unroutable(text())), (422, false));
         assert_eq!(status(bus::Error::NoQueue(text())), (404, false));
+        assert_eq!(status(bus::Error::Kept { queue: text(), why: text() }), (409, false));
+        assert_eq!(status(troupe::Error::Configured("x".parse().unwrap())), (409, false));
         assert_eq!(status(bus::Error::TooLarge { bytes: 2, limit: 1 }), (413, false));
         assert_eq!(status(bus::Error::QueueFull { queue: text(), limit: 1 }), (503, true));
         assert_eq!(status(bus::Error::Unavailable(text())), (503, true));

@@ -1,6 +1,7 @@
-//! `troupe agents`: who there is, how they stand, a fresh start for one that gave up, and a pause.
+//! `troupe agents`: who there is, how they stand, a fresh start for one that gave up, a pause, and the end of a removed one's queue.
 //!
-//! Called by the command line; asks the admin API and prints. A name that is not there ends with exit code 3.
+//! Called by the command line; asks the admin API and prints. A name that is not there ends with exit code 3, a
+//! queue that is still needed with 4.
 
 use chrono::Utc;
 use clap::{Args, Subcommand, ValueEnum};
@@ -40,6 +41,11 @@ pub enum Verb {
     },
     /// Let events in again
     Resume {
+        /// The agent's name
+        name: String,
+    },
+    /// Drop the queue of an agent that is gone from the configuration, once it is empty
+    Drop {
         /// The agent's name
         name: String,
     },
@@ -163,6 +169,10 @@ pub async fn run(verb: Verb, client: &Client, printer: &mut Printer) -> Result<E
         Verb::Resume { name } => {
             client.act_on_agent(&name, "resume").await?;
             printer.note(&format!("agent {name} takes events in again"));
+        }
+        Verb::Drop { name } => {
+            client.drop_agent(&name).await?;
+            printer.note(&format!("the queue of agent {name} is dropped"));
         }
     }
     Ok(Exit::Ok)

@@ -35,6 +35,7 @@ fn every_command_of_the_contract_is_there() {
         "troupe agents restart researcher",
         "troupe agents pause researcher",
         "troupe agents resume researcher",
+        "troupe agents drop researcher",
         "troupe tasks ls --status failed --agent researcher --since 1h --limit 5",
         "troupe tasks show 018f",
         "troupe runs journal 018f -o wide",

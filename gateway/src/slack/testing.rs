@@ -114,6 +114,10 @@ impl Bus for TestBus {
         Ok(())
     }
 
+    async fn remove_queue(&self, queue: &str) -> Result<(), bus::Error> {
+        Err(bus::Error::NoQueue(queue.to_owned()))
+    }
+
     async fn publish(&self, event: Arc<Event>, routing: Routing) -> Result<usize, bus::Error> {
         assert_eq!(routing, Routing::Mandatory);
         let mood = *self.mood.lock().unwrap();

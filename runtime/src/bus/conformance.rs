@@ -9,6 +9,7 @@
 mod delivery;
 mod letters;
 mod limits;
+mod removal;
 mod retries;
 mod routing;
 
@@ -55,7 +56,8 @@ pub struct Case {
 /// Everything that a bus does.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    [routing::cases(), delivery::cases(), retries::cases(), letters::cases(), limits::cases()].concat()
+    [routing::cases(), delivery::cases(), retries::cases(), letters::cases(), limits::cases(), removal::cases()]
+        .concat()
 }
 
 /// Lists the functions of a module as cases under their own names.

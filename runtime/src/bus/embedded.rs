@@ -37,7 +37,7 @@ use self::delivery::Ack;
 use self::keeper::Errands;
 use self::letters::{Bury, Purge, Replay};
 use self::queue::{Cell, Queue};
-use self::statements::{Declare, Put};
+use self::statements::{Declare, Forget, Put};
 use self::window::{Cache, Window};
 use super::place::{Aging, Place, now_us, rank};
 use super::routes::Routes;
@@ -155,20 +155,31 @@ impl Bus for EmbeddedBus {
         detached(async move { inner.declare(queue).await }).await
     }
 
+    async fn remove_queue(&self, queue: &str) -> Result<(), Error> {
+        self.inner.refuse_closed()?;
+        let (inner, queue) = (self.inner.clone(), queue.to_owned());
+        detached(async move { inner.remove(&queue).await }).await
+    }
+
     async fn publish(&self, event: Arc<Event>, routing: Routing) -> Result<usize, Error> {
         self.inner.refuse_closed()?;
-        let cells = self.inner.routes(|routes| routes.of(&event.topic));
-        if cells.is_empty() {
-            return match routing {
-                Routing::Optional => Ok(0),
-                Routing::Mandatory => {
-                    self.inner.unroutable.fetch_add(1, Ordering::Relaxed);
-                    Err(Error::Unroutable(event.topic.to_string()))
-                }
-            };
+        loop {
+            let cells = self.inner.routes(|routes| routes.of(&event.topic));
+            if cells.is_empty() {
+                return match routing {
+                    Routing::Optional => Ok(0),
+                    Routing::Mandatory => {
+                        self.inner.unroutable.fetch_add(1, Ordering::Relaxed);
+                        Err(Error::Unroutable(event.topic.to_string()))
+                    }
+                };
+            }
+            match self.inner.put(&cells, event.clone()).await {
+                // Removed since the routes were looked at, and the event is in none of the others.
+                Err(Error::NoQueue(_)) => tokio::task::yield_now().await,
+                put => return put.map(|()| cells.len()),
+            }
         }
-        self.inner.put(&cells, event).await?;
-        Ok(cells.len())
     }
 
     async fn send(&self, queue: &str, event: Arc<Event>) -> Result<(), Error> {
@@ -182,7 +193,8 @@ impl Bus for EmbeddedBus {
         let cell = self.inner.cell(queue)?;
         let prefetch = prefetch.clamp(1, PREFETCH_MAX);
         let (sender, deliveries) = mpsc::channel(prefetch);
-        let consumer = self.inner.at(&cell, |queue| queue.join(sender, prefetch));
+        let joined = self.inner.at(&cell, |state| (!state.is_gone()).then(|| state.join(sender, prefetch)));
+        let consumer = joined.ok_or_else(|| Error::NoQueue(queue.to_owned()))?;
         let guard = Box::new(Guard { inner: self.inner.clone(), cell, consumer });
         Ok(Consumer { deliveries, guard })
     }
@@ -230,6 +242,11 @@ impl Known {
     fn set(&mut self, cell: &Arc<Cell>, patterns: Vec<TopicPattern>) {
         self.routes.set(cell, patterns);
         self.by_id.insert(cell.id(), cell.clone());
+    }
+
+    fn forget(&mut self, cell: &Arc<Cell>) {
+        self.routes.remove(cell.name());
+        self.by_id.remove(&cell.id());
     }
 }
 
@@ -304,6 +321,24 @@ impl Inner {
         Ok(())
     }
 
+    /// Nothing may come in from the first look on, or an event could be confirmed and removed.
+    async fn remove(&self, name: &str) -> Result<(), Error> {
+        let _one_by_one = self.declaring.lock().await;
+        let cell = self.cell(name)?;
+        let patterns = self.routes(|routes| routes.patterns(name).map(<[_]>::to_vec)).unwrap_or_default();
+        cell.lock().give_up(name)?;
+        self.known(|known| known.forget(&cell));
+        let removed = self.database.writer().submit(Forget { queue: cell.id() }).await;
+        if matches!(removed, Ok(true)) {
+            return Ok(());
+        }
+        cell.lock().go_on();
+        self.known(|known| known.set(&cell, patterns));
+        removed?;
+        let why = "events that cannot be read lie in it".to_owned();
+        Err(Error::Kept { queue: name.to_owned(), why })
+    }
+
     /// The number of an event: when it came, in microseconds, and higher than every number before.
     fn number(&self) -> i64 {
         let now = now_us();
@@ -318,7 +353,11 @@ impl Inner {
         let mut reserved = Reserved { inner: self.clone(), places: Vec::with_capacity(cells.len()) };
         for cell in cells {
             let place = self.aging.numbered(rank(event.priority), self.number());
-            if !cell.lock().reserve(place, limit) {
+            let mut queue = cell.lock();
+            if queue.is_gone() {
+                return Err(Error::NoQueue(cell.name().to_owned()));
+            }
+            if !queue.reserve(place, limit) {
                 return Err(Error::QueueFull { queue: cell.name().to_owned(), limit });
             }
             reserved.places.push((cell.clone(), place));

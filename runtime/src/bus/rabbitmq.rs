@@ -132,6 +132,12 @@ impl Bus for RabbitBus {
         detached(async move { inner.declare(queue).await }).await
     }
 
+    async fn remove_queue(&self, queue: &str) -> Result<(), Error> {
+        self.inner.refuse_closed()?;
+        let (inner, queue) = (self.inner.clone(), queue.to_owned());
+        detached(async move { inner.remove(&queue).await }).await
+    }
+
     async fn publish(&self, event: Arc<Event>, routing: Routing) -> Result<usize, Error> {
         self.inner.refuse_closed()?;
         self.inner.confirmed_in_time(self.inner.publish(&event, routing)).await

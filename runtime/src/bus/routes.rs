@@ -46,19 +46,7 @@ impl<Q> Default for Routes<Q> {
 impl<Q: Named> Routes<Q> {
     /// Sets what reaches a queue, whatever reached it before.
     pub(super) fn set(&mut self, queue: &Q, patterns: Vec<TopicPattern>) {
-        self.remembered.clear();
-        let name = queue.name();
-        if let Some(before) = self.queues.remove(name) {
-            self.wild.retain(|(_, other)| other.name() != name);
-            for pattern in before.patterns {
-                if let Some(queues) = self.exact.get_mut(pattern.as_str()) {
-                    queues.retain(|other| other.name() != name);
-                    if queues.is_empty() {
-                        self.exact.remove(pattern.as_str());
-                    }
-                }
-            }
-        }
+        self.remove(queue.name());
         for pattern in &patterns {
             if pattern.as_str().contains(['*', '#']) {
                 self.wild.push((pattern.clone(), queue.clone()));
@@ -66,7 +54,22 @@ impl<Q: Named> Routes<Q> {
                 self.exact.entry(pattern.as_str().to_owned()).or_default().push(queue.clone());
             }
         }
-        self.queues.insert(name.to_owned(), Route { queue: queue.clone(), patterns });
+        self.queues.insert(queue.name().to_owned(), Route { queue: queue.clone(), patterns });
+    }
+
+    /// Forgets a queue.
+    pub(super) fn remove(&mut self, name: &str) {
+        self.remembered.clear();
+        let Some(before) = self.queues.remove(name) else { return };
+        self.wild.retain(|(_, other)| other.name() != name);
+        for pattern in before.patterns {
+            if let Some(queues) = self.exact.get_mut(pattern.as_str()) {
+                queues.retain(|other| other.name() != name);
+                if queues.is_empty() {
+                    self.exact.remove(pattern.as_str());
+                }
+            }
+        }
     }
 
     /// The queues that an event at `topic` goes to, each once.
@@ -130,6 +133,10 @@ mod tests {
         routes.set(&two, patterns(&["a.#"]));
         assert_eq!((names(&mut routes, "a.b"), names(&mut routes, "x")), (vec!["2".into()], vec!["1".into()]));
         assert!(routes.exact.keys().eq(["x"]), "nothing is left of a binding that is gone");
+        routes.remove("1");
+        routes.remove("2");
+        assert!(names(&mut routes, "x").is_empty() && names(&mut routes, "a.b").is_empty());
+        assert!(routes.queues().is_empty() && routes.exact.is_empty() && routes.wild.is_empty());
     }
 
     #[test]

@@ -172,6 +172,10 @@ impl Bus for Tapped {
         self.bus.declare(queue).await
     }
 
+    async fn remove_queue(&self, queue: &str) -> Result<(), Error> {
+        self.bus.remove_queue(queue).await
+    }
+
     async fn publish(&self, event: Arc<Event>, routing: Routing) -> Result<usize, Error> {
         let queues = self.bus.publish(Arc::clone(&event), routing).await?;
         self.taps.offer(&event);

@@ -131,10 +131,19 @@ impl Severity {
 const AGENT_OUTPUT: &str = "agent.output.";
 const AGENT_FAILED: &str = "agent.failed.";
 
+/// What the names of all agents' queues begin with.
+const INBOX: &str = "agent.input.";
+
 /// The queue that holds everything addressed to one agent.
 #[must_use]
 pub fn inbox_queue(agent: &AgentName) -> String {
-    format!("agent.input.{agent}")
+    format!("{INBOX}{agent}")
+}
+
+/// The agent that a queue holds everything addressed to; `None` for other queues.
+#[must_use]
+pub fn inbox_agent(queue: &str) -> Option<AgentName> {
+    queue.strip_prefix(INBOX)?.parse().ok()
 }
 
 /// The queue from which answers go back to where the question came from.

@@ -74,6 +74,10 @@ impl Bus for SickBus {
         self.inner.declare(queue).await
     }
 
+    async fn remove_queue(&self, queue: &str) -> Result<(), Error> {
+        self.inner.remove_queue(queue).await
+    }
+
     async fn publish(&self, event: Arc<Event>, routing: Routing) -> Result<usize, Error> {
         self.begun.send_modify(|begun| *begun += 1);
         let mut mood = Mood::Well;

@@ -12,6 +12,7 @@ super::list![
     wildcards_route_as_amqp_defines_them,
     a_queue_gets_one_copy_however_many_bindings_match,
     a_second_declaration_replaces_the_bindings,
+    a_declaration_that_only_takes_bindings_away_does,
     bindings_survive_a_crash,
     a_mandatory_event_without_a_queue_is_refused_and_counted,
     an_optional_event_without_a_queue_is_fine,
@@ -71,6 +72,18 @@ async fn a_second_declaration_replaces_the_bindings(mut harness: BoxHarness) -> 
     }
     let mut consumer = consume(&*bus, 10).await?;
     same("events, the one from before among them", &drain(&mut consumer, 3).await?, &vec![1, 3, 4])
+}
+
+async fn a_declaration_that_only_takes_bindings_away_does(mut harness: BoxHarness) -> Verdict {
+    let bus = harness.open(Options::default()).await?;
+    declare(&*bus, "q", &["a", "b", "c.#"]).await?;
+    declare(&*bus, "q", &["a"]).await?;
+    for topic in ["b", "c", "c.d"] {
+        let lost = bus.publish(event(topic, 5, 1)?, Routing::Mandatory).await;
+        refused("an event at a binding that is gone", lost, |error| matches!(error, Error::Unroutable(_)))?;
+    }
+    let queues = bus.publish(event("a", 5, 2)?, Routing::Mandatory).await.map_err(failed)?;
+    same("queues that took the event of the binding that is left", &queues, &1)
 }
 
 async fn bindings_survive_a_crash(mut harness: BoxHarness) -> Verdict {

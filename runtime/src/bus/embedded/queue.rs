@@ -19,10 +19,10 @@ use tokio::sync::mpsc;
 use super::Inner;
 use super::delivery::Handle;
 use super::window::{Body, Cache, Front, Waiting, Window};
-use crate::bus::Delivery;
 use crate::bus::line::{Gone, Line, Offer};
 use crate::bus::place::Place;
 use crate::bus::routes::Named;
+use crate::bus::{Delivery, Error};
 use crate::domain::event::Event;
 
 /// Places that are read from disk at once.
@@ -77,6 +77,8 @@ pub(super) struct Queue {
     wants: bool,
     /// The keeper knows.
     called: bool,
+    /// The queue is being removed: nothing comes in any more.
+    gone: bool,
 }
 
 /// An event that somebody holds.
@@ -117,6 +119,7 @@ impl Queue {
             last_token: 0,
             wants: false,
             called: false,
+            gone: false,
         }
     }
 
@@ -130,6 +133,30 @@ impl Queue {
 
     pub(super) const fn set_single_active(&mut self, single_active: bool) {
         self.line.set_single_active(single_active);
+    }
+
+    pub(super) const fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Lets nothing in any more, so that the queue can be removed; refused while something is in it or somebody consumes it.
+    pub(super) fn give_up(&mut self, name: &str) -> Result<(), Error> {
+        if self.gone {
+            return Err(Error::NoQueue(name.to_owned()));
+        }
+        if self.depth > 0 {
+            return Err(Error::holds(name, self.depth));
+        }
+        if !self.line.is_empty() {
+            return Err(Error::consumed(name));
+        }
+        self.gone = true;
+        Ok(())
+    }
+
+    /// The queue was not removed after all.
+    pub(super) const fn go_on(&mut self) {
+        self.gone = false;
     }
 
     /// Takes a place for an event that is about to be written; `false` when the queue is full.

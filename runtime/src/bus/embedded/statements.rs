@@ -52,6 +52,34 @@ impl Write for Declare {
     }
 }
 
+/// Removes a queue and its bindings; `false`, and nothing is removed, when an event of it is on the disk.
+pub(super) struct Forget {
+    pub(super) queue: i64,
+}
+
+#[async_trait]
+impl Write for Forget {
+    type Reply = bool;
+
+    async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<bool>, sqlite::Error> {
+        let mut removed = Vec::with_capacity(batch.len());
+        for Self { queue } in batch {
+            let done = sqlx::query(
+                "delete from bus_queues
+                 where id = ?1 and not exists (select 1 from bus_messages where queue = ?1)",
+            )
+            .bind(queue)
+            .execute(&mut *connection)
+            .await?;
+            if done.rows_affected() > 0 {
+                sqlx::query("delete from bus_bindings where queue = ?1").bind(queue).execute(&mut *connection).await?;
+            }
+            removed.push(done.rows_affected() > 0);
+        }
+        Ok(removed)
+    }
+}
+
 /// Puts one event into its queues.
 pub(super) struct Put {
     /// Number, queue and rank, one a queue.

@@ -11,7 +11,7 @@
 //! same queue at once end with the patterns of the later intent. Publishers use the same table to know which queues an event
 //! will reach: for their number, and for the queues' limits; who gets it is the broker's to say.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -25,13 +25,18 @@ use crate::domain::topic::{Topic, TopicPattern};
 pub(super) const INTENT: &str = "intent";
 /// An entry: what an intent said is so.
 pub(super) const DONE: &str = "done";
+/// An entry: the queue was removed.
+pub(super) const GONE: &str = "gone";
 
-/// The body of both.
+/// The body of all three.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Declared {
     pub(super) queue: String,
     pub(super) single_active: bool,
     pub(super) patterns: BTreeSet<TopicPattern>,
+    /// By which an intent's writer knows it when it comes back; no part of what is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) mark: Option<String>,
 }
 
 impl From<&QueueSpec> for Declared {
@@ -40,6 +45,7 @@ impl From<&QueueSpec> for Declared {
             queue: spec.name.clone(),
             single_active: spec.single_active_consumer,
             patterns: spec.bindings.iter().cloned().collect(),
+            mark: None,
         }
     }
 }
@@ -49,6 +55,8 @@ impl From<&QueueSpec> for Declared {
 pub(super) struct Bindings {
     routes: Routes<Arc<str>>,
     queues: HashMap<String, Known>,
+    /// Marks of intents of this node that have not come back.
+    awaited: HashSet<String>,
 }
 
 /// What is known of one queue.
@@ -78,14 +86,25 @@ impl Bindings {
         self.queues.get(queue)
     }
 
-    /// Whether this was declared, whatever came after.
-    pub(super) fn knows_of(&self, declared: &Declared) -> bool {
-        self.known(&declared.queue).is_some_and(|known| {
-            known.declared == *declared || known.leftover.is_superset(&(&declared.patterns - &known.declared.patterns))
-        })
+    /// An intent of this mark is about to be written.
+    pub(super) fn wait_for(&mut self, mark: &str) {
+        self.awaited.insert(mark.to_owned());
     }
 
-    fn intend(&mut self, declared: Declared) {
+    /// Whether it has not come back yet.
+    pub(super) fn awaits(&self, mark: &str) -> bool {
+        self.awaited.contains(mark)
+    }
+
+    /// Nobody waits for it any more.
+    pub(super) fn wait_no_more(&mut self, mark: &str) {
+        self.awaited.remove(mark);
+    }
+
+    fn intend(&mut self, mut declared: Declared) {
+        if let Some(mark) = declared.mark.take() {
+            self.wait_no_more(&mark);
+        }
         let name: Arc<str> = declared.queue.as_str().into();
         let mut leftover = BTreeSet::new();
         if let Some(before) = self.queues.remove(&declared.queue) {
@@ -95,6 +114,11 @@ impl Bindings {
         leftover.retain(|pattern| !declared.patterns.contains(pattern));
         self.routes.set(&name, declared.patterns.iter().cloned().collect());
         self.queues.insert(declared.queue.clone(), Known { declared, leftover, done: false });
+    }
+
+    fn gone(&mut self, queue: &str) {
+        self.queues.remove(queue);
+        self.routes.remove(queue);
     }
 
     fn done(&mut self, declared: &Declared) {
@@ -110,6 +134,7 @@ impl Fold for Bindings {
         match serde_json::from_slice::<Declared>(&entry.message.data) {
             Ok(declared) if entry.kind == INTENT => self.intend(declared),
             Ok(declared) if entry.kind == DONE => self.done(&declared),
+            Ok(declared) if entry.kind == GONE => self.gone(&declared.queue),
             // Of a later version, or a stranger's.
             Ok(_) => {}
             Err(error) => tracing::warn!(offset = entry.offset, %error, "an entry of troupe.bindings cannot be read"),
@@ -123,7 +148,22 @@ mod tests {
 
     fn declared(patterns: &[&str]) -> Declared {
         let patterns = patterns.iter().map(|text| text.parse().unwrap()).collect();
-        Declared { queue: "q".to_owned(), single_active: false, patterns }
+        Declared { queue: "q".to_owned(), single_active: false, patterns, mark: None }
+    }
+
+    #[test]
+    fn an_intent_is_awaited_until_it_comes_back_whatever_it_takes_away() {
+        let mut bindings = Bindings::default();
+        bindings.intend(declared(&["a", "b"]));
+        bindings.wait_for("mine");
+        // Another's, of the same queue.
+        bindings.intend(Declared { mark: Some("theirs".to_owned()), ..declared(&["a"]) });
+        assert!(bindings.awaits("mine"));
+        bindings.intend(Declared { mark: Some("mine".to_owned()), ..declared(&[]) });
+        assert!(!bindings.awaits("mine"));
+        assert_eq!(leftover(&bindings), ["a", "b"]);
+        bindings.done(&declared(&[]));
+        assert!(bindings.known("q").unwrap().done, "the mark is no part of what is meant");
     }
 
     fn leftover(bindings: &Bindings) -> Vec<&str> {

@@ -9,12 +9,16 @@ use std::sync::atomic::Ordering;
 use lapin::Channel;
 use lapin::options::QueueBindOptions;
 use lapin::types::FieldTable;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
 
-use super::bindings::{DONE, Declared, INTENT};
+use super::bindings::{DONE, Declared, GONE, INTENT};
 use super::link::State;
 use super::{Inner, PAUSE_FIRST, PAUSE_MAX, topology, wire};
 use crate::bus::{Error, QueueSpec};
+
+/// How often a queue is looked at until nobody consumes it.
+const LOOKS_MAX: usize = 5;
 
 /// A declaration, the last word on its queue.
 pub(super) struct Wanted {
@@ -99,13 +103,28 @@ impl Inner {
         topology::make_work_queue(&channel, &spec.name, spec.single_active_consumer).await?;
         let body = serde_json::to_vec(&declared).map_err(|error| Error::Internal(format!("declaration: {error}")))?;
         if before.is_none_or(|known| known.declared != declared) {
-            self.bindings.append(INTENT, &spec.name, body.clone()).await?;
-            if !self.bindings.until(|bindings| bindings.knows_of(&declared)).await {
-                return Err(Error::Unavailable(format!("{} does not come back", topology::BINDINGS)));
-            }
+            self.intend(&declared).await?;
         }
         self.bind(&channel, &declared).await?;
         self.bindings.append(DONE, &spec.name, body).await
+    }
+
+    /// Writes down what is to be, and waits until it comes back: what is left over is known then.
+    async fn intend(&self, declared: &Declared) -> Result<(), Error> {
+        let mark = Uuid::new_v4().to_string();
+        let marked = Declared { mark: Some(mark.clone()), ..declared.clone() };
+        let body = serde_json::to_vec(&marked).map_err(|error| Error::Internal(format!("declaration: {error}")))?;
+        self.bindings.with(|bindings| bindings.wait_for(&mark));
+        let written = async {
+            self.bindings.append(INTENT, &declared.queue, body).await?;
+            if self.bindings.until(|bindings| !bindings.awaits(&mark)).await {
+                return Ok(());
+            }
+            Err(Error::Unavailable(format!("{} does not come back", topology::BINDINGS)))
+        };
+        let written = written.await;
+        self.bindings.with(|bindings| bindings.wait_no_more(&mark));
+        written
     }
 
     /// Binds what is meant and unbinds what is left over. When somebody else has declared the queue otherwise meanwhile, that is
@@ -128,6 +147,84 @@ impl Inner {
             unbound.await.map_err(refused)?;
         }
         Ok(())
+    }
+
+    /// Removes a queue, if nothing is in it and nobody consumes it. A quorum queue cannot be told to be deleted only when it is
+    /// empty; so its bindings go first, and then it is looked at once more.
+    pub(super) async fn remove(self: &Arc<Self>, queue: &str) -> Result<(), Error> {
+        let known = async {
+            self.bindings.caught_up().await?;
+            Ok(self.bindings.with(|bindings| bindings.known(queue).cloned()))
+        };
+        let known = self.in_time(queue, known).await?.ok_or_else(|| Error::NoQueue(queue.to_owned()))?;
+        let lock = self.wanted(|wanted| wanted.get(queue).map(|wanted| wanted.one_by_one.clone())).unwrap_or_default();
+        let _one_by_one = lock.lock().await;
+        let Declared { single_active, patterns, .. } = known.declared;
+        let bound_to = |bindings| QueueSpec { name: queue.to_owned(), bindings, single_active_consumer: single_active };
+        if let Some(intake) = self.intakes(|intakes| intakes.get(queue).cloned()) {
+            let ended = async {
+                intake.linger_no_more().await;
+                Ok(())
+            };
+            self.in_time(queue, ended).await?;
+        }
+        let there = match self.is_free(queue).await {
+            // Deleted by hand.
+            Err(Error::NoQueue(_)) => false,
+            free => free.map(|()| true)?,
+        };
+        if there {
+            self.in_time(queue, self.make(&bound_to(Vec::new()))).await?;
+            if let Err(kept) = self.is_free(queue).await {
+                self.in_time(queue, self.make(&bound_to(patterns.into_iter().collect()))).await?;
+                return Err(kept);
+            }
+        }
+        // Unknown first, then deleted: or whoever lingers there would make it again.
+        let nothing = Declared::from(&bound_to(Vec::new()));
+        let body = serde_json::to_vec(&nothing).map_err(|error| Error::Internal(format!("declaration: {error}")))?;
+        self.bindings.append(GONE, queue, body).await?;
+        if !self.bindings.until(|bindings| bindings.known(queue).is_none()).await {
+            return Err(Error::Unavailable(format!("{} does not come back", topology::BINDINGS)));
+        }
+        self.wanted(|wanted| {
+            if let Some(mut wanted) = wanted.remove(queue) {
+                self.defer(&mut wanted, false);
+            }
+        });
+        if there {
+            let channel = self.channel().await?;
+            let lost = self.in_time(queue, topology::delete(&channel, queue)).await?;
+            if lost > 0 {
+                tracing::error!(
+                    queue,
+                    events = lost,
+                    "events were sent to a queue while it was removed; they are lost"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is in a queue and nobody consumes it, here or elsewhere.
+    async fn is_free(self: &Arc<Self>, queue: &str) -> Result<(), Error> {
+        if self.intakes(|intakes| intakes.contains_key(queue)) {
+            return Err(Error::consumed(queue));
+        }
+        let depth = self.depth(queue).await?;
+        if depth > 0 {
+            return Err(Error::holds(queue, depth));
+        }
+        let channel = self.channel().await?;
+        for _ in 0..LOOKS_MAX {
+            let (_, consumers) = self.in_time(queue, topology::look(&channel, queue)).await?;
+            if consumers == 0 {
+                return Ok(());
+            }
+            // A channel that was just closed is counted for a moment more.
+            sleep(PAUSE_FIRST).await;
+        }
+        Err(Error::consumed(queue))
     }
 
     /// Makes a queue again that is gone from the broker, as it was declared here or elsewhere.

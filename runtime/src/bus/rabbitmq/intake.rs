@@ -3,7 +3,7 @@
 //! Its task is started when the first consumer joins and ends a while after the last one has left. It takes what the broker
 //! hands over, puts it on the [shelf](super::shelf), and is the only one that acknowledges. A channel or connection that is
 //! lost is its to replace: whatever came over it is forgotten, for the broker hands it out again, and consumers wait. A queue
-//! that was deleted is made again as it was declared.
+//! that was deleted is made again as it was declared; one that was removed is the end.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,7 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::acks::{Acks, Tags};
 use super::links::Seat;
@@ -42,6 +43,8 @@ pub(super) struct Intake {
     idle_since: Mutex<Instant>,
     /// A look at the broker has been ordered.
     looking: AtomicBool,
+    /// The task has ended, and its channel with it.
+    ended: CancellationToken,
 }
 
 /// What the task is to do with its channel.
@@ -89,6 +92,7 @@ impl Intake {
             stir: Notify::new(),
             idle_since: Mutex::new(Instant::now()),
             looking: AtomicBool::new(false),
+            ended: CancellationToken::new(),
         };
         (Arc::new(intake), receiver)
     }
@@ -151,6 +155,18 @@ impl Intake {
         self.at(|shelf| shelf.settled(seq, token));
     }
 
+    /// Ends now, when nobody is served here, and not after a while; answers once the channel is closed, or somebody has joined.
+    pub(super) async fn linger_no_more(&self) {
+        let long_ago = Instant::now().checked_sub(self.bus.options.linger);
+        while self.is_idle() && !self.ended.is_cancelled() {
+            if let Some(long_ago) = long_ago {
+                *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = long_ago;
+            }
+            self.stir.notify_one();
+            tokio::time::timeout(PAUSE_FIRST, self.ended.cancelled()).await.ok();
+        }
+    }
+
     /// Hands an event out again, after a while.
     pub(super) fn put_back_later(self: Arc<Self>, seq: i64, token: u64, wait: Duration) {
         tokio::spawn(async move {
@@ -181,6 +197,10 @@ impl Intake {
             if let Error::NoQueue(_) = error
                 && let Err(error) = self.bus.make_again(&self.queue).await
             {
+                // Nobody knows of it any more: it was removed, and whoever consumes it sees the end.
+                if let Error::NoQueue(_) = error {
+                    break;
+                }
                 tracing::warn!(queue = self.queue, %error, "the queue is gone, or not there yet");
             }
             pause = if begun.elapsed() > PAUSE_MAX { PAUSE_FIRST } else { (pause * 2).min(PAUSE_MAX) };
@@ -190,6 +210,7 @@ impl Intake {
         }
         self.dismiss();
         self.bus.forget(&self);
+        self.ended.cancel();
     }
 
     /// Waits for a connection; what is ordered meanwhile cannot be done. `None` when it is over.

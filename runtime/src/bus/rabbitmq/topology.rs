@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{Channel, ExchangeKind};
 
@@ -96,12 +96,31 @@ pub(super) async fn make_work_queue(channel: &Channel, queue: &str, single_activ
 /// # Errors
 /// [`Error::NoQueue`].
 pub(super) async fn ready(channel: &Channel, queue: &str) -> Result<u64, Error> {
+    look(channel, queue).await.map(|(ready, _)| ready)
+}
+
+/// The same, and how many consume it, on all nodes.
+///
+/// # Errors
+/// [`Error::NoQueue`].
+pub(super) async fn look(channel: &Channel, queue: &str) -> Result<(u64, u32), Error> {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let found = channel
         .queue_declare(wire::name(queue)?, options, FieldTable::default())
         .await
         .map_err(|error| wire::refused(&error, queue))?;
-    Ok(found.message_count().into())
+    Ok((found.message_count().into(), found.consumer_count()))
+}
+
+/// Deletes a queue, with whatever is in it; answers how much that was.
+///
+/// # Errors
+/// [`Error::Unavailable`]. A queue that is not there is no error.
+pub(super) async fn delete(channel: &Channel, queue: &str) -> Result<u32, Error> {
+    channel
+        .queue_delete(wire::name(queue)?, QueueDeleteOptions::default())
+        .await
+        .map_err(|error| wire::refused(&error, queue))
 }
 
 async fn make_exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> Result<(), Error> {
