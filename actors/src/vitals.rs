@@ -18,6 +18,8 @@
 //! An agent actor that became unavailable is an event, `monitor.alert.critical`, with an id of its own for each time; it
 //! is published again until the bus has it. When the vitals are down nobody is pinged, and everything else goes on.
 
+mod watch;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +29,7 @@ use futures::future::join_all;
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr};
 use ractor_cluster_derive::RactorMessage;
 use serde_json::json;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 use troupe_runtime::bus::Routing;
 use troupe_runtime::domain::event::Event;
@@ -36,6 +39,7 @@ use troupe_runtime::supervision::{
     ActorState, ActorView, ChildContext, ChildSpec, Life, Mailbox, MailboxOptions, Shutdown, Tree,
 };
 
+use self::watch::Watch;
 use crate::agent::AgentMessage;
 use crate::pool::AGENT;
 use crate::stage::Stage;
@@ -77,6 +81,7 @@ pub struct Chart {
     misses: HashMap<ActorId, u32>,
     /// Who is unavailable, since when, and whether the bus has the alarm.
     down: HashMap<(String, DateTime<Utc>), bool>,
+    _watch: Option<Watch>,
 }
 
 impl Vitals {
@@ -178,7 +183,11 @@ impl Actor for Vitals {
 
     async fn pre_start(&self, myself: ActorRef<Look>, (): ()) -> Result<Chart, ActorProcessingErr> {
         drop(myself.send_after(self.stage.options.vitals.every, || Look));
-        Ok(Chart::default())
+        let half = self.stage.options.vitals.timeout / 2;
+        let watch = Watch::begin(Handle::current(), half).inspect_err(|error| {
+            tracing::warn!(%error, "no thread for the night watch; a handler that blocks may hold up the pings");
+        });
+        Ok(Chart { _watch: watch.ok(), ..Chart::default() })
     }
 
     async fn handle(&self, myself: ActorRef<Look>, Look: Look, chart: &mut Chart) -> Result<(), ActorProcessingErr> {

@@ -183,15 +183,8 @@ async fn two_misses_are_forgiven_and_whoever_answers_is_left_in_peace() {
 async fn who_blocks_its_thread_is_left_behind_and_its_successor_serves_beside_it() {
     let patient = Patient::default();
     patient.blocks.store(true, Ordering::SeqCst);
-    // tokio's trap beside it: the thread that is blocked may be the one that watched the clock, and no other takes that
-    // over before something else wakes it. In a node there is always something else.
-    let (runtime, awake) = (tokio::runtime::Handle::current(), patient.blocks.clone());
-    std::thread::spawn(move || {
-        while awake.load(Ordering::SeqCst) {
-            runtime.spawn(std::future::ready(()));
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
-    });
+    // Without it no ping ever times out: the blocked thread is the one that looked at the clock.
+    let _watch = Watch::begin(Handle::current(), Duration::from_millis(20)).unwrap();
     let options = Options { every: Duration::from_millis(50), timeout: Duration::from_millis(100), misses_max: 2 };
     let (tree, mut told) = ward(options, &[("a/0", &patient)]).await;
     let first = tree.lives(AGENT).remove(0).cell;

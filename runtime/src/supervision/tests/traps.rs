@@ -141,3 +141,115 @@ async fn a_stop_drops_the_queue_and_a_drain_handles_it() {
         assert!(pair.child.cast(WorkerMessage::Fail).is_err(), "and then it takes nothing");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_cuts_an_await_off_and_a_stop_waits_for_the_handler() {
+    for (kill, took) in [(true, Duration::ZERO), (false, Duration::from_secs(1))] {
+        let pair = pair().await;
+        pair.child.cast(WorkerMessage::Work(Duration::from_secs(1))).expect("sent");
+        tokio::task::yield_now().await;
+        let begun = tokio::time::Instant::now();
+        if kill {
+            pair.child.kill();
+        } else {
+            pair.child.stop(None);
+        }
+        pair.child.wait(Some(PATIENCE)).await.expect("gone");
+        assert_eq!(begun.elapsed(), took, "kill: {kill}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_stop_and_wait_does_not_wait() {
+    let pair = pair().await;
+    pair.child.cast(WorkerMessage::Work(Duration::from_secs(1))).expect("sent");
+    tokio::task::yield_now().await;
+    pair.child.stop(None);
+    let begun = tokio::time::Instant::now();
+    assert!(pair.child.stop_and_wait(None, Some(PATIENCE)).await.is_err(), "its port is taken once");
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    pair.child.wait(Some(PATIENCE)).await.expect("gone");
+    assert_eq!(begun.elapsed(), Duration::from_secs(1), "`wait` does");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_times_out_is_handled_all_the_same() {
+    let pair = pair().await;
+    pair.child.cast(WorkerMessage::Work(Duration::from_secs(5))).expect("sent");
+    let answer = pair.child.call(WorkerMessage::Ping, Some(Duration::from_secs(1))).await.expect("sent");
+    assert!(matches!(answer, ractor::rpc::CallResult::Timeout));
+    // The reply has nobody to go to, which this worker's `?` makes a fall of: a late answer must not be an error.
+    pair.child.wait(Some(PATIENCE)).await.expect("gone");
+    assert_eq!(*pair.diary.lock().expect("the diary"), ["a up", "a did"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_actor_falls_is_answered_at_once() {
+    let pair = pair().await;
+    pair.child.cast(WorkerMessage::Work(Duration::from_secs(5))).expect("sent");
+    let asked = pair.child.clone();
+    let call = tokio::spawn(async move { asked.call(WorkerMessage::Ping, None).await });
+    tokio::task::yield_now().await;
+    pair.child.kill();
+    let answer = tokio::time::timeout(PATIENCE, call).await.expect("without a limit of its own").expect("no panic");
+    assert!(!matches!(answer, Ok(ractor::rpc::CallResult::Success(()))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_is_told_after_the_handler_that_runs() {
+    struct Slow(mpsc::UnboundedSender<tokio::time::Instant>);
+
+    impl Actor for Slow {
+        type Msg = Nothing;
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _: ActorRef<Nothing>, (): ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+
+        async fn handle(&self, _: ActorRef<Nothing>, _: Nothing, (): &mut ()) -> Result<(), ActorProcessingErr> {
+            tokio::time::sleep(Duration::from_secs(7)).await;
+            Ok(())
+        }
+
+        async fn handle_supervisor_evt(
+            &self,
+            _: ActorRef<Nothing>,
+            event: SupervisionEvent,
+            (): &mut (),
+        ) -> Result<(), ActorProcessingErr> {
+            if Exit::of(&event).is_some() {
+                self.0.send(tokio::time::Instant::now())?;
+            }
+            Ok(())
+        }
+    }
+
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let (parent, _) = Actor::spawn(None, Slow(tell), ()).await.expect("a parent");
+    let (child, _) = parent.spawn_linked(None, Worker::new("a", &Diary::default()), ()).await.expect("a child");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    parent.cast(Nothing).expect("sent");
+    tokio::task::yield_now().await;
+    let fell = tokio::time::Instant::now();
+    child.kill();
+    assert_eq!(told.recv().await.expect("told") - fell, Duration::from_secs(7), "so a supervisor awaits nothing long");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_free_again_when_the_supervisor_is_told() {
+    let mut pair = pair().await;
+    let name = || Some("traps-name".to_owned());
+    let spawn = || pair.parent.spawn_linked(name(), Worker::new("b", &pair.diary), ());
+    let (named, _) = spawn().await.expect("a named child");
+    assert!(spawn().await.is_err(), "names are one flat space for the process");
+    named.kill();
+    loop {
+        if pair.told.recv().await.expect("the parent lives") == "killed" {
+            break;
+        }
+    }
+    let spawn = pair.parent.spawn_linked(name(), Worker::new("b", &pair.diary), ());
+    spawn.await.expect("the name is free").0.kill();
+}
