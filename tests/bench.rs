@@ -10,6 +10,9 @@
 //! | `tasks_1`, `tasks_32`, `tasks_256` | one-step tasks a second through a node's parts, this many in flight | one raw client's commits |
 //! | `rows` | rows inserted, updated or deleted for one such task | those of the bus alone |
 //! | `xact_commit_postgres`, `batch_postgres` | commits a task by the server's count, writes a commit, 256 in flight | our writer's count |
+//! | `drain_…` | tasks a second from a full queue, answers published and confirmed; processor time and rows a task | the lean pipe ([`pipe`]) |
+//! | `live_…`, `paced_…` | the same while the queue is filled; how long a task takes at 1,000 a second | the lean pipe |
+//! | `thinking_…` | tasks a second with a model that takes 200 ms | places / 0.2 s |
 //! | `start` | from the start of the process to ready, with 20 agents | the same binary, printing its version |
 //! | `resident` | memory of that node when it idles | – |
 //!
@@ -36,6 +39,8 @@ mod drain;
 mod figure;
 #[path = "bench/journal.rs"]
 mod journal;
+#[path = "bench/live.rs"]
+mod live;
 #[path = "bench/load.rs"]
 mod load;
 #[path = "bench/node.rs"]
@@ -52,6 +57,8 @@ mod slow;
 mod state;
 #[path = "bench/tasks.rs"]
 mod tasks;
+#[path = "bench/thinking.rs"]
+mod thinking;
 
 use std::path::Path;
 
@@ -79,10 +86,19 @@ async fn main() {
     // Beside the build, not in /tmp, which is memory on many machines.
     let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(&target).expect("a folder below target/");
 
-    let groups = [tasks::names(), sharing::names(), journal::names(), slow::names(), drain::names(), process::names()];
-    let [tasks, sharing, journal, slow, drain, process] =
+    let groups = [
+        tasks::names(),
+        sharing::names(),
+        journal::names(),
+        slow::names(),
+        drain::names(),
+        live::names(),
+        thinking::names(),
+        process::names(),
+    ];
+    let [tasks, sharing, journal, slow, drain, live, thinking, process] =
         groups.each_ref().map(|names| names.iter().any(|name| wanted(name)));
-    let with_server = tasks || sharing || journal || drain;
+    let with_server = tasks || sharing || journal || drain || live || thinking;
     let postgres = if with_server { Postgres::start().await } else { None };
     if with_server && postgres.is_none() {
         println!("skipped on PostgreSQL, which is not installed (apt-get install postgresql)");
@@ -109,6 +125,12 @@ async fn main() {
     }
     if drain {
         figures.extend(drain::measure(&folder("drain"), postgres, ROUNDS).await);
+    }
+    if live {
+        figures.extend(live::measure(&folder("live"), postgres, ROUNDS).await);
+    }
+    if thinking {
+        figures.extend(thinking::measure(postgres, ROUNDS).await);
     }
     if process {
         figures.extend(process::measure(ROUNDS).await);

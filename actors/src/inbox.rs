@@ -15,7 +15,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use ractor_cluster_derive::RactorMessage;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
-use troupe_runtime::bus::{Consumer, Delivery};
+use troupe_runtime::bus::{Consumer, Delivery, Settle};
 use troupe_runtime::domain::agent::{AgentName, ExecutionMode};
 use troupe_runtime::domain::event::Event;
 use troupe_runtime::domain::step::Incarnation;
@@ -59,6 +59,18 @@ pub struct Terms {
 
 /// A place for a step of the agent, and one on the node.
 type Slots = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+/// What became of a delivery.
+enum Answer {
+    /// A task; the event is to be acknowledged.
+    New(Arc<Work>, Box<dyn Settle>),
+    /// Of a task that was accepted before; it is to be acknowledged too.
+    Known(Box<dyn Settle>),
+    /// It can never be accepted, and is a dead letter.
+    Rejected,
+    /// It goes back to its queue.
+    Refused,
+}
 
 /// Deliveries in hand that nobody has accepted yet: the most urgent goes first, whatever the bus could order, unless a lesser
 /// one has waited here for so much longer ([`Options::aging`](crate::stage::Options::aging)).
@@ -188,10 +200,17 @@ impl Inbox {
         let pairs = deliveries.into_iter().zip(slots);
         let accepted = join_all(pairs.map(|(delivery, slots)| self.accept(owner, served, delivery, slots)));
         let (mut work, mut refused) = (Vec::new(), 0);
-        for result in accepted.await {
-            match result {
-                Ok(fresh) => work.extend(fresh),
-                Err(()) => refused += 1,
+        // Acknowledged here and not by each of them as it hears of its commit, which is in no order: a bus acknowledges what
+        // comes in order in one go.
+        for answer in accepted.await {
+            match answer {
+                Answer::New(fresh, settle) => {
+                    settle.ack();
+                    work.push(fresh);
+                }
+                Answer::Known(settle) => settle.ack(),
+                Answer::Rejected => {}
+                Answer::Refused => refused += 1,
             }
         }
         if !work.is_empty() {
@@ -205,17 +224,11 @@ impl Inbox {
         Ok(())
     }
 
-    /// Accepts one delivery; `Err` when the store did not take it now, and the delivery goes back.
-    async fn accept(
-        &self,
-        owner: Incarnation,
-        served: &Arc<Served>,
-        delivery: Delivery,
-        slots: Slots,
-    ) -> Result<Option<Arc<Work>>, ()> {
+    /// Accepts one delivery; one that the store did not take now goes back.
+    async fn accept(&self, owner: Incarnation, served: &Arc<Served>, delivery: Delivery, slots: Slots) -> Answer {
         let stage = &self.parts.stage;
         if stage.lease.own() != Some(owner) {
-            return Err(());
+            return Answer::Refused;
         }
         let event = delivery.event.clone();
         let acceptance = Acceptance {
@@ -226,22 +239,19 @@ impl Inbox {
             owner,
         };
         match stage.ports.stores.tasks.accept(acceptance).await {
-            Ok(Accepted::New(claim)) => {
-                delivery.settle.ack();
-                Ok(Some(Arc::new(self.work(served, event, claim, slots))))
-            }
+            Ok(Accepted::New(claim)) => Answer::New(Arc::new(self.work(served, event, claim, slots)), delivery.settle),
             Ok(Accepted::Duplicate(task)) => {
                 tracing::debug!(task_id = %task, event_id = event.id, "accepted before");
-                delivery.settle.ack();
-                Ok(None)
+                Answer::Known(delivery.settle)
             }
             Err(error) if matches!(error.fault(), Fault::Permanent | Fault::Bug) => {
                 tracing::error!(event_id = event.id, %error, "an event cannot be accepted");
-                delivery.settle.reject(&error.to_string()).await.map(|()| None).map_err(drop)
+                let rejected = delivery.settle.reject(&error.to_string()).await;
+                rejected.map_or(Answer::Refused, |()| Answer::Rejected)
             }
             Err(error) => {
                 tracing::debug!(event_id = event.id, %error, "not accepted now");
-                Err(())
+                Answer::Refused
             }
         }
     }

@@ -175,33 +175,35 @@ impl Relay {
             })
             .await?;
         }
-        let answered = Answered {
+        let answered = |outcome: Outcome| Answered {
             task_id: end.task,
             agent: end.agent.clone(),
-            outcome: end.outcome.clone(),
+            outcome,
             origin: Origin::of(&end.event),
             reply: self.roster.reply(end.agent.as_str()),
         };
-        match self.publish(&answered, end).await {
+        match self.publish(answered(end.outcome.clone()), end).await {
             Err(bus::Error::TooLarge { limit, .. }) => {
-                let short = Answered { outcome: in_short(&end.outcome, limit / SHORT_PART, end.task), ..answered };
-                match self.publish(&short, end).await {
-                    Err(error) if !error.fault().is_transient() => self.give_up(&short, end, &error).await,
+                let short = answered(in_short(&end.outcome, limit / SHORT_PART, end.task));
+                match self.publish(short.clone(), end).await {
+                    Err(error) if !error.fault().is_transient() => self.give_up(short, end, &error).await,
                     told => told,
                 }
             }
-            Err(error) if !error.fault().is_transient() => self.give_up(&answered, end, &error).await,
+            Err(error) if !error.fault().is_transient() => {
+                self.give_up(answered(end.outcome.clone()), end, &error).await
+            }
             told => told,
         }
     }
 
-    async fn publish(&self, answered: &Answered, end: &Told) -> Result<(), bus::Error> {
+    async fn publish(&self, answered: Answered, end: &Told) -> Result<(), bus::Error> {
         let event = answered.event(end.step, &end.event, end.at);
         self.stage.ports.bus.publish(Arc::new(event), Routing::Optional).await.map(drop)
     }
 
     /// Puts an end that the bus will never take where an operator sees it.
-    async fn give_up(&self, answered: &Answered, end: &Told, error: &bus::Error) -> Result<(), bus::Error> {
+    async fn give_up(&self, answered: Answered, end: &Told, error: &bus::Error) -> Result<(), bus::Error> {
         tracing::error!(task_id = %end.task, agent = %end.agent, %error, "the end of a task cannot be told; it is a dead letter");
         let letter = DeadLetter {
             id: event_id_from(&["untold", &end.step.to_string()]),

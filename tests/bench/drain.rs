@@ -14,8 +14,11 @@ use futures::future::try_join_all;
 use serde_json::json;
 use troupe_runtime::bus::Routing;
 use troupe_runtime::bus::tap::Passed;
-use troupe_runtime::domain::agent::AgentName;
+use troupe_runtime::domain::agent::{AgentName, SlackReply};
+use troupe_runtime::domain::answer::{Answered, Origin};
 use troupe_runtime::domain::event::Event;
+use troupe_runtime::domain::ids::TaskId;
+use troupe_runtime::domain::outcome::Outcome;
 use troupe_runtime::domain::topic::{Topic, TopicPattern};
 use troupe_tests::postgres::Postgres;
 use troupe_tests::rabbitmq::RabbitMq;
@@ -23,7 +26,7 @@ use troupe_tests::wait::until;
 
 use crate::figure::Figure;
 use crate::node::{Node, Place};
-use crate::pipe::{PATIENCE, Pipe};
+use crate::pipe::{PATIENCE, Pipe, Texts};
 
 const NAMES: [&str; 6] = [
     "drain_rabbitmq",
@@ -59,7 +62,7 @@ pub(crate) async fn measure(dir: &Path, postgres: Option<&Postgres>, rounds: usi
         return Vec::new();
     };
     let vhosts = broker.create("bench", 2);
-    let pipe = Pipe::open(&broker.url(&vhosts[0]), &server.create("pipe").await).await;
+    let pipe = Pipe::open(&broker.url(&vhosts[0]), &server.create("pipe").await, texts()).await;
     let (amqp, database) = (broker.url(&vhosts[1]), server.create("drain").await);
     let at_the_edge = Place { dir: dir.join("edge"), database_url: Some(database), amqp_url: Some(amqp) };
     let embedded = Place { dir: dir.join("embedded"), database_url: None, amqp_url: None };
@@ -67,12 +70,11 @@ pub(crate) async fn measure(dir: &Path, postgres: Option<&Postgres>, rounds: usi
         // The tables and the queues.
         Node::start(place).await.stop().await;
     }
-    let body = json!({"text": "x".repeat(TEXT_CHARS)}).to_string();
     let mut series: [Vec<f64>; 7] = <_>::default();
     for round in 0..=rounds {
-        let publish = pipe.fill(TASKS, &body).await;
+        let publish = pipe.fill(TASKS).await;
         let consume = pipe.consume(TASKS).await;
-        pipe.fill(TASKS, &body).await;
+        pipe.fill(TASKS).await;
         let lean = pipe.drain(TASKS).await;
         let ours = drained(&at_the_edge).await;
         let alone = drained(&embedded).await;
@@ -106,9 +108,7 @@ async fn drained(place: &Place) -> Drained {
     let ports = place.open().await;
     let agent: AgentName = "bench".parse().expect("a name");
     for _ in 0..TASKS / WINDOW {
-        let event =
-            |_| Arc::new(Event::new(Topic::agent_task(&agent), "/bench", json!({"text": "x".repeat(TEXT_CHARS)})));
-        let published = (0..WINDOW).map(event).map(|event| ports.bus.publish(event, Routing::Mandatory));
+        let published = (0..WINDOW).map(|_| ports.bus.publish(question(&agent), Routing::Mandatory));
         try_join_all(published).await.expect("published");
     }
     ports.close().await;
@@ -139,6 +139,23 @@ async fn drained(place: &Place) -> Drained {
     let ports = node.ports.clone();
     node.stop().await;
     Drained { rate: tasks / elapsed, cpu_ms: cpu / tasks, rows: ports.written().rows as f64 / TASKS as f64 }
+}
+
+/// A task of 1 KiB for an agent.
+pub(crate) fn question(agent: &AgentName) -> Arc<Event> {
+    Arc::new(Event::new(Topic::agent_task(agent), "/bench", json!({"text": "x".repeat(TEXT_CHARS)})))
+}
+
+/// What the product sends for such a task, as long as it is.
+pub(crate) fn texts() -> Texts {
+    let agent: AgentName = "bench".parse().expect("a name");
+    let question = question(&agent);
+    let task = TaskId::derive(&question.id, agent.as_str());
+    let outcome = Outcome::Succeeded { output: "done".to_owned() };
+    let answered = Answered { task_id: task, agent, outcome, origin: Origin::of(&question), reply: SlackReply::Thread };
+    let answer = answered.event(task.run(0).step(0), &question, question.time);
+    let text = |event: &Event| serde_json::to_string(event).expect("JSON");
+    Texts { question: text(&question), answer: text(&answer).into() }
 }
 
 /// Processor time of this process so far; proc(5), in ticks of 10 ms.

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! One writer takes whatever waits, up to 256 operations, into one transaction, with one statement a kind. One tokio task a
-//! message. The product is held against this in the same run; nothing of it is used here.
+//! message. The product is held against this in the same run; nothing of it is used here. What goes over the wire is as long as
+//! what the product sends ([`Texts`]): its events have an envelope, and its answers carry the question.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,7 +58,20 @@ const TOLD: &str = "delete from outbox where id = any($1)";
 pub(crate) struct Pipe {
     broker: Connection,
     database: String,
+    texts: Texts,
 }
+
+/// What goes over the wire.
+#[derive(Debug, Clone)]
+pub(crate) struct Texts {
+    /// What is asked.
+    pub(crate) question: String,
+    /// What is answered.
+    pub(crate) answer: Arc<str>,
+}
+
+/// Told the place of each message, in the order of delivery, when its output is confirmed.
+pub(crate) type Confirmed = Arc<dyn Fn(usize, Instant) + Send + Sync>;
 
 /// What the writer is asked for.
 enum Write {
@@ -70,7 +84,7 @@ type Job = (Write, oneshot::Sender<()>);
 
 impl Pipe {
     /// On an empty database and a vhost with nothing of that name in it.
-    pub(crate) async fn open(broker: &str, database: &str) -> Self {
+    pub(crate) async fn open(broker: &str, database: &str, texts: Texts) -> Self {
         let broker = Connection::connect(broker, ConnectionProperties::default()).await.expect("the broker");
         let channel = broker.create_channel().await.expect("a channel");
         for name in [IN, OUT] {
@@ -81,17 +95,17 @@ impl Pipe {
         }
         let mut connection = PgConnection::connect(database).await.expect("the database");
         sqlx::raw_sql(TABLES).execute(&mut connection).await.expect("tables");
-        Self { broker, database: database.to_owned() }
+        Self { broker, database: database.to_owned(), texts }
     }
 
     /// Publishes so many messages, confirmed; answers how many a second.
-    pub(crate) async fn fill(&self, messages: usize, body: &str) -> f64 {
+    pub(crate) async fn fill(&self, messages: usize) -> f64 {
         let channel = confirming(&self.broker).await;
         let room = Arc::new(Semaphore::new(WINDOW));
         let begun = Instant::now();
         for _ in 0..messages {
             let place = room.clone().acquire_owned().await.expect("open");
-            let confirm = publish(&channel, IN, body).await;
+            let confirm = publish(&channel, IN, &self.texts.question).await;
             tokio::spawn(async move {
                 confirm.await.expect("a confirm");
                 drop(place);
@@ -99,6 +113,22 @@ impl Pipe {
         }
         let _all = room.acquire_many(WINDOW as u32).await.expect("open");
         messages as f64 / begun.elapsed().as_secs_f64()
+    }
+
+    /// Publishes so many messages at this pace; answers when each was handed over.
+    pub(crate) async fn paced(&self, messages: usize, every: Duration) -> Vec<Instant> {
+        let channel = confirming(&self.broker).await;
+        let mut pace = tokio::time::interval(every);
+        let (mut begun, mut confirms) = (Vec::with_capacity(messages), Vec::with_capacity(messages));
+        for _ in 0..messages {
+            pace.tick().await;
+            begun.push(Instant::now());
+            confirms.push(publish(&channel, IN, &self.texts.question).await);
+        }
+        for confirm in confirms {
+            confirm.await.expect("a confirm");
+        }
+        begun
     }
 
     /// Takes so many messages and does nothing but acknowledge them, many at once; answers how many a second.
@@ -123,6 +153,11 @@ impl Pipe {
 
     /// Works off so many messages; answers how many a second, from the first output to the last.
     pub(crate) async fn drain(&self, messages: usize) -> f64 {
+        self.work(messages, Arc::new(|_, _| ())).await
+    }
+
+    /// The same, and says when each output was confirmed.
+    pub(crate) async fn work(&self, messages: usize, confirmed: Confirmed) -> f64 {
         let (channel, mut deliveries) = self.consumer("pipe").await;
         let (jobs, waiting) = mpsc::channel(QUEUE);
         let connection = PgConnection::connect(&self.database).await.expect("the database");
@@ -132,17 +167,19 @@ impl Pipe {
         let (first, mut was_first) = oneshot::channel();
         let first = Arc::new(std::sync::Mutex::new(Some(first)));
         let mut tasks = tokio::task::JoinSet::new();
-        for _ in 0..messages {
+        for place in 0..messages {
             let delivery = deliveries.next().await.expect("a consumer").expect("a delivery");
             let (id, body) = (uuid::Uuid::now_v7(), String::from_utf8(delivery.data).expect("text"));
             // In the order of delivery: an acknowledgement is for all before it.
             let accepted = submit(&jobs, Write::Accept(id, body, delivery.delivery_tag)).await;
             let (jobs, out, told, first) = (jobs.clone(), out.clone(), told.clone(), first.clone());
+            let (confirmed, text) = (confirmed.clone(), self.texts.answer.clone());
             tasks.spawn(async move {
                 accepted.await.expect("accepted");
                 let result = format!("{{\"seq\":0,\"act\":{{\"text\":\"{}\"}}}}", "done ".repeat(80));
-                submit(&jobs, Write::Complete(id, result.clone())).await.await.expect("completed");
-                publish(&out, OUT, &result).await.await.expect("a confirm");
+                submit(&jobs, Write::Complete(id, result)).await.await.expect("completed");
+                publish(&out, OUT, &text).await.await.expect("a confirm");
+                confirmed(place, Instant::now());
                 if told.fetch_add(1, Ordering::Relaxed) == 0
                     && let Some(first) = first.lock().ok().and_then(|mut first| first.take())
                 {

@@ -74,21 +74,36 @@ impl Answered {
     /// The event that tells it: caused by the task's event, in the same trace, with the same priority, made at `at`
     /// (when the step ended). The same step makes the same id, whenever and wherever it is told again.
     #[must_use]
-    pub fn event(&self, step: StepId, cause: &Event, at: DateTime<Utc>) -> Event {
+    pub fn event(self, step: StepId, cause: &Event, at: DateTime<Utc>) -> Event {
         let topic = match &self.outcome {
             Outcome::Succeeded { .. } => Topic::agent_output(&self.agent),
             Outcome::Failed { .. } | Outcome::Cancelled { .. } => Topic::agent_failed(&self.agent),
         };
-        // Serialising a value of this type cannot fail: its keys are strings and it holds no numbers but JSON's own.
-        let data = serde_json::to_value(self).unwrap_or_default();
-        let mut event = Event::new(topic, format!("/agents/{}", self.agent), data);
+        let (source, task) = (format!("/agents/{}", self.agent), self.task_id.to_string());
+        let mut event = Event::new(topic, source, self.into_value());
         event.id = event_id_from(&["answer", &step.to_string()]);
         event.time = at;
-        event.subject = Some(self.task_id.to_string());
+        event.subject = Some(task);
         event.traceparent = cause.traceparent.child();
         event.priority = cause.priority;
         event.causationid = Some(cause.id.clone());
         event
+    }
+
+    /// Its wire form as serde would make it, but what was asked moves in: it is most of the bytes, and would be copied.
+    fn into_value(self) -> Value {
+        let Self { task_id, agent, outcome, origin, reply } = self;
+        let Origin { topic, source, subject, time, data } = origin;
+        let origin = Origin { topic, source, subject, time, data: Value::Null };
+        // Serialising values of these types cannot fail: their keys are strings and they hold no numbers but JSON's own.
+        let mut origin = serde_json::to_value(origin).unwrap_or_default();
+        origin["data"] = data;
+        let mut value = serde_json::to_value(outcome).unwrap_or_default();
+        value["task_id"] = task_id.to_string().into();
+        value["agent"] = agent.as_str().into();
+        value["origin"] = origin;
+        value["reply"] = serde_json::to_value(reply).unwrap_or_default();
+        value
     }
 }
 
@@ -124,6 +139,8 @@ mod tests {
         assert_eq!(wire["reply"], "thread");
         assert_eq!(Origin::source_in(&wire), Some("/slack/T1"));
         assert_eq!(Answered::deserialize(&wire).unwrap(), good);
+        let told = good.clone().event(good.task_id.run(0).step(0), &event, Utc::now());
+        assert_eq!(told.data, wire, "made by hand, the wire is what serde makes of it");
     }
 
     #[test]
@@ -131,12 +148,12 @@ mod tests {
         let event = asked();
         let failure = Failure { reason: Reason::Timeout, message: "60 s".to_owned(), retryable: false };
         let bad = answered(&event, Outcome::Failed { failure });
-        let told = bad.event(bad.task_id.run(0).step(0), &event, Utc::now());
+        let told = bad.clone().event(bad.task_id.run(0).step(0), &event, Utc::now());
         assert_eq!(told.topic.as_str(), "agent.failed.researcher");
         assert_eq!(told.data["failure"]["reason"], "timeout");
         assert_eq!(Answered::deserialize(&told.data).unwrap(), bad);
         let off = answered(&event, Outcome::Cancelled { reason: "by U1".to_owned() });
-        let told = off.event(off.task_id.run(0).step(0), &event, Utc::now());
+        let told = off.clone().event(off.task_id.run(0).step(0), &event, Utc::now());
         assert_eq!(told.topic.as_str(), "agent.failed.researcher");
         assert_eq!(Answered::deserialize(&told.data).unwrap(), off);
     }
@@ -146,11 +163,12 @@ mod tests {
         let event = asked();
         let answer = answered(&event, Outcome::Succeeded { output: "because".to_owned() });
         let (step, at) = (answer.task_id.run(0).step(0), Utc::now());
-        let (first, second) = (answer.event(step, &event, at), answer.event(step, &event, at));
+        let (first, second) = (answer.clone().event(step, &event, at), answer.clone().event(step, &event, at));
         assert_eq!((&first.id, first.time), (&second.id, second.time));
         assert_eq!(first.traceparent.trace_id(), event.traceparent.trace_id());
         assert_eq!(first.causationid.as_ref(), Some(&event.id));
-        let retried = answer.event(answer.task_id.run(1).step(0), &event, at);
+        let retry = answer.task_id.run(1).step(0);
+        let retried = answer.event(retry, &event, at);
         assert_ne!(first.id, retried.id);
     }
 

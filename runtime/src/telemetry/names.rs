@@ -104,8 +104,8 @@ const TOKENS: &[f64] = &[
     67_108_864.0,
 ];
 
-/// A batch holds 1024 at most, unless it is told otherwise; those above 256 are counted together.
-const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+/// A batch holds 1024 at most, unless it is told otherwise.
+const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
 /// The plan's: how long tasks take, from acceptance to their end.
 pub const TASK_DURATION: Metric =

@@ -81,7 +81,7 @@ fn answer_to(event: &Event, output: &str, reply: SlackReply) -> Answered {
 }
 
 fn told(answer: &Answered, cause: &Event) -> Event {
-    answer.event(answer.task_id.run(0).step(0), cause, Utc::now())
+    answer.clone().event(answer.task_id.run(0).step(0), cause, Utc::now())
 }
 
 impl Stage {
