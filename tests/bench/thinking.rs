@@ -1,10 +1,10 @@
 //! Agents that think for 200 ms: a node of its own process on RabbitMQ and PostgreSQL, a full queue, and as many steps at a time as
 //! there are places. The limit is arithmetic: places / 0.2 s.
 //!
-//! Counted by the database, between the first and the last quarter of the tasks, when all places are taken. Steps that are open
-//! at a time say whether the node takes more than it has places for; the rest of the queue stays in the broker.
+//! Counted by when the results say that they were made, between the first and the last quarter of them, when all places are taken.
+//! Steps that are open at a time say whether the node takes more than it has places for; the rest of the queue stays in the broker.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::try_join_all;
 use sqlx::{Connection as _, PgConnection};
@@ -25,12 +25,18 @@ const PLACES: usize = 256;
 /// Agent actors, by line.
 const INSTANCES: [usize; 2] = [1, 4];
 /// Rounds of work for every place.
-const TURNS: usize = 12;
+const TURNS: usize = 24;
 /// One thought, in seconds.
 const THOUGHT: f64 = 0.2;
 /// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 const WINDOW: usize = 512;
+
+/// Seconds from the end of the first quarter of so many last results to the end of the third.
+const HALF: &str = "\
+    select extract(epoch from percentile_disc(0.75) within group (order by at) \
+                            - percentile_disc(0.25) within group (order by at))::float8 \
+    from (select execution_timestamp as at from execution_results order by execution_timestamp desc limit $1) r";
 
 /// What a round came to.
 struct Seen {
@@ -113,26 +119,16 @@ async fn thinks(instances: usize, database: &str, amqp: &str) -> Seen {
     let mut line = PgConnection::connect(database).await.expect("the database");
     let before = count(&mut line, "select count(*) from execution_results").await;
     let mut node = stage.start().await;
-    let (mut begun, mut seen) = (None, Seen { rate: 0.0, open: 0.0, resident: 0.0 });
-    let (first, last) = (before + tasks / 4, before + tasks * 3 / 4);
-    while seen.rate == 0.0 {
-        tokio::time::sleep(LOOK_EVERY).await;
+    let mut seen = Seen { rate: 0.0, open: 0.0, resident: 0.0 };
+    while count(&mut line, "select count(*) from execution_results").await < before + tasks {
         let open = count(&mut line, "select count(*) from steps where status in ('running', 'waiting')").await;
-        let (done, now) = (count(&mut line, "select count(*) from execution_results").await, Instant::now());
         seen.open = seen.open.max(open as f64);
         let resident = node.resident_bytes().unwrap_or_default() as f64 / 1024.0 / 1024.0;
         seen.resident = seen.resident.max(resident);
-        match begun {
-            None if done >= first => begun = Some((done, now)),
-            Some((of, at)) if done >= last => seen.rate = (done - of) as f64 / (now - at).as_secs_f64(),
-            _ => {}
-        }
-    }
-    let all =
-        async |line: &mut PgConnection| count(line, "select count(*) from execution_results").await >= before + tasks;
-    while !all(&mut line).await {
         tokio::time::sleep(LOOK_EVERY).await;
     }
+    let half: f64 = sqlx::query_scalar(HALF).bind(tasks as i64).fetch_one(&mut line).await.expect("the results");
+    seen.rate = tasks as f64 / 2.0 / half;
     node.terminate();
     node.ended(PATIENCE).await;
     seen
