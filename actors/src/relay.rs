@@ -98,30 +98,30 @@ impl Relay {
     async fn catch_up(&self, desk: &mut Desk, own: Incarnation) -> Result<(), Untold> {
         let (mut round, limit) = (self.round(), self.stage.options.relay_batch);
         let (mut after, mut full) = (i64::MIN, true);
-        while full && self.stage.lease.own() == Some(own) {
+        while full && !round.has_failed() && self.stage.lease.own() == Some(own) {
             // Committed by now, so it is among what is read from here on, or was before.
             desk.forget();
             let mut reading = self.stage.ports.stores.outbox.pending(own, after, limit);
             let page = loop {
                 tokio::select! {
                     page = &mut reading => break page?,
-                    told = round.next() => told?,
+                    () = round.next() => {}
                 }
             };
             desk.read = page.iter().map(|end| end.seq).collect();
             full = page.len() == limit;
             after = page.last().map_or(after, |end| end.seq);
             for end in page {
-                while !round.has_room() {
-                    round.next().await?;
+                while !round.has_room() && !round.has_failed() {
+                    round.next().await;
+                }
+                if round.has_failed() {
+                    break;
                 }
                 round.push(Box::pin(self.tell_one(end)));
             }
         }
-        while !round.is_empty() {
-            round.next().await?;
-        }
-        Ok(())
+        round.close().await
     }
 
     /// Tells what comes by memory, many ends at a time, until there is no more, or some of it did not come this way.
@@ -135,11 +135,11 @@ impl Relay {
             {
                 self.take(&mut round, desk, end);
             }
-            if round.is_empty() {
-                return Ok(());
+            if round.is_empty() || round.has_failed() {
+                return round.close().await;
             }
             tokio::select! {
-                told = round.next() => told?,
+                () = round.next() => {}
                 Some(end) = desk.ends.recv(), if takes && round.has_room() => self.take(&mut round, desk, end),
             }
         }

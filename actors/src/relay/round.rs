@@ -4,8 +4,9 @@
 //! told, at most a window of them at a time ─► confirmed ─► their rows deleted, all that are there in one go
 //! ```
 //!
-//! Kept by the relay, which feeds it and asks it to [go on](Round::next). Dropping it, or an error, leaves open which of the ends
-//! were told: their rows are still there, and they are told again.
+//! Kept by the relay, which feeds it and asks it to [go on](Round::next). What goes wrong with one of them is not the others' affair: no more
+//! are taken, those that are there go their way, and [the end of it](Round::close) says what it was. Dropping it leaves open which of
+//! the ends were told: their rows are still there, and they are told again.
 
 use futures::StreamExt as _;
 use futures::future::{BoxFuture, OptionFuture};
@@ -21,6 +22,8 @@ pub(super) struct Round<'a> {
     /// Confirmed; their rows go with the next deletion.
     told: Vec<i64>,
     deleting: Option<BoxFuture<'a, Result<(), store::Error>>>,
+    /// What went wrong first.
+    failure: Option<Untold>,
 }
 
 /// Why an end stays in the outbox.
@@ -36,11 +39,15 @@ impl<'a> Round<'a> {
     /// An empty one, for at most `window` ends.
     pub(super) fn new(outbox: &'a dyn Outbox, window: usize) -> Self {
         let window = window.max(1);
-        Self { outbox, window, telling: FuturesUnordered::new(), told: Vec::new(), deleting: None }
+        Self { outbox, window, telling: FuturesUnordered::new(), told: Vec::new(), deleting: None, failure: None }
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.telling.len() + self.told.len() < self.window
+        self.failure.is_none() && self.telling.len() + self.told.len() < self.window
+    }
+
+    pub(super) const fn has_failed(&self) -> bool {
+        self.failure.is_some()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -52,19 +59,80 @@ impl<'a> Round<'a> {
         self.telling.push(telling);
     }
 
-    /// Goes on until one more end is told, or some rows are deleted; pending while it is empty. Can be cancelled.
-    pub(super) async fn next(&mut self) -> Result<(), Untold> {
+    /// Goes on until one more end is told or not, or some rows are deleted; pending while it is empty. Can be cancelled.
+    pub(super) async fn next(&mut self) {
         if self.deleting.is_none() && !self.told.is_empty() {
             self.deleting = Some(self.outbox.told(std::mem::take(&mut self.told)));
         }
-        tokio::select! {
-            Some(told) = self.telling.next() => self.told.push(told?),
+        let done = tokio::select! {
+            Some(told) = self.telling.next() => told.map(|place| self.told.push(place)).map_err(Untold::from),
             Some(deleted) = OptionFuture::from(self.deleting.as_mut()) => {
                 self.deleting = None;
-                deleted?;
+                deleted.map_err(Untold::from)
             }
             else => std::future::pending().await,
+        };
+        if let Err(failure) = done {
+            self.failure.get_or_insert(failure);
         }
-        Ok(())
+    }
+
+    /// Sees all of them through.
+    pub(super) async fn close(mut self) -> Result<(), Untold> {
+        while !self.is_empty() {
+            self.next().await;
+        }
+        self.failure.map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use futures::FutureExt as _;
+    use troupe_runtime::domain::step::Incarnation;
+    use troupe_runtime::store::Told;
+
+    use super::*;
+
+    /// Notes what is deleted.
+    #[derive(Default)]
+    struct Notes(Mutex<Vec<Vec<i64>>>);
+
+    #[async_trait]
+    impl Outbox for Notes {
+        async fn pending(&self, _: Incarnation, _: i64, _: usize) -> Result<Vec<Told>, store::Error> {
+            Ok(Vec::new())
+        }
+
+        async fn inherit(&self, _: Incarnation) -> Result<u64, store::Error> {
+            Ok(0)
+        }
+
+        async fn told(&self, seqs: Vec<i64>) -> Result<(), store::Error> {
+            self.0.lock().unwrap().push(seqs);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_cannot_be_told_holds_up_none_that_is_there() {
+        let notes = Notes::default();
+        let mut round = Round::new(&notes, 4);
+        round.push(async { Err(bus::Error::Unavailable("its queue is full".to_owned())) }.boxed());
+        for place in [7, 8] {
+            // Not at once: the failure is known before.
+            round.push(tokio::task::yield_now().map(move |()| Ok(place)).boxed());
+        }
+        while !round.has_failed() {
+            round.next().await;
+        }
+        assert!(!round.has_room(), "no more are taken");
+        assert!(matches!(round.close().await, Err(Untold::Bus(bus::Error::Unavailable(_)))));
+        let mut deleted = notes.0.lock().unwrap().concat();
+        deleted.sort_unstable();
+        assert_eq!(deleted, [7, 8]);
     }
 }
