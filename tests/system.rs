@@ -36,6 +36,8 @@ mod dlq;
 mod doors;
 #[path = "system/drain.rs"]
 mod drain;
+#[path = "system/draining.rs"]
+mod draining;
 #[path = "system/events.rs"]
 mod events;
 #[path = "system/failover.rs"]

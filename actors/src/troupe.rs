@@ -43,6 +43,8 @@ use crate::watcher::Watcher;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// What is left of a drain for stopping the actors themselves.
 const STOPPING: Duration = Duration::from_secs(2);
+/// What of that the relay has for the ends in its hand; the lease is still to be given back after it.
+const TELLING: Duration = Duration::from_secs(1);
 
 /// What somebody asks an agent for through the API.
 #[derive(Debug, Clone, Default)]
@@ -165,7 +167,7 @@ impl Troupe {
             ChildSpec::new("relay", "relay", move |context| {
                 Relay::start(of_relay.0.clone(), of_relay.1.clone(), context)
             })
-            .shutdown(Shutdown::Drain(Duration::from_secs(2))),
+            .shutdown(Shutdown::Drain(TELLING)),
         ];
         children.extend(doors);
         children.push(Cleaner::child(&stage));

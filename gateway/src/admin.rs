@@ -20,6 +20,7 @@ mod health;
 mod identity;
 mod layers;
 mod masking;
+mod nodes;
 mod params;
 mod problem;
 mod recent;
@@ -32,7 +33,6 @@ mod tasks;
 mod verb;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
@@ -53,6 +53,7 @@ use self::problem::{Class, Problem};
 use self::recent::Recent;
 use self::scrape::Modes;
 use self::verb::clipped;
+use crate::course::Course;
 use crate::spool::Spool;
 
 /// What the admin API stands on.
@@ -66,8 +67,8 @@ pub struct Setup {
     pub node: String,
     /// The bearer token; `None` only on loopback.
     pub token: Option<SecretString>,
-    /// Whether the node takes work: false before the start is over and from the drain on.
-    pub ready: Arc<AtomicBool>,
+    /// Whether the node takes work, and where a drain is asked for.
+    pub course: Course,
     /// How the configuration stands.
     pub config: ConfigHealth,
     /// What every text passes before it is shown.
@@ -183,7 +184,18 @@ impl Admin {
     }
 
     fn is_ready(&self) -> bool {
-        self.shared.setup.ready.load(Ordering::Acquire)
+        self.shared.setup.course.is_ready()
+    }
+
+    /// Refuses new work while the node drains; what asks about work, or cuts it off, is answered until the end.
+    fn takes_work(&self) -> Result<(), Problem> {
+        if self.is_ready() {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Class::Unavailable,
+            "the node takes no new work: it drains; ask another node, or its next life",
+        ))
     }
 
     /// A thing as it may be shown: without its secrets.
@@ -215,6 +227,8 @@ pub fn router(admin: Admin) -> Router {
         .route("/v1/state/{agent}/{session}", get(state::show))
         .route("/v1/actors", get(actors::list))
         .route("/v1/actors/{*path}", get(actors::show).post(actors::act))
+        .route("/v1/nodes", get(nodes::list))
+        .route("/v1/nodes/{node}", post(nodes::act))
         .route("/v1/dead-letters", get(dead_letters::list))
         .route(
             "/v1/dead-letters/{letter}",

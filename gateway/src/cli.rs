@@ -19,6 +19,7 @@ pub mod doctor;
 pub mod events;
 pub mod exit;
 pub mod migrate;
+pub mod nodes;
 pub mod printer;
 pub mod reach;
 pub mod results;
@@ -120,6 +121,9 @@ enum Command {
     /// The live tree of actors
     #[command(subcommand, alias = "actor")]
     Actors(actors::Verb),
+    /// The nodes, and the end of one in good order
+    #[command(subcommand, alias = "node")]
+    Nodes(nodes::Verb),
     /// The dead letters: events that were given up
     #[command(subcommand)]
     Dlq(dlq::Verb),
@@ -235,6 +239,7 @@ async fn perform(cli: Cli, printer: &mut Printer) -> Result<Exit, Error> {
         Command::Results(verb) => results::run(verb, &reach::client(&global)?, printer).await,
         Command::State(verb) => state::run(verb, &reach::client(&global)?, printer).await,
         Command::Actors(verb) => actors::run(verb, &reach::client(&global)?, printer).await,
+        Command::Nodes(verb) => nodes::run(verb, &reach::client(&global)?, printer).await,
         Command::Dlq(verb) => dlq::run(verb, &reach::client(&global)?, printer).await,
         Command::Events(verb) => events::run(verb, &reach::client(&global)?, printer).await,
         Command::Doctor => doctor::run(&global, printer).await,

@@ -255,6 +255,16 @@ impl Client {
         self.post(&segments).await
     }
 
+    /// The nodes of the database.
+    pub async fn nodes(&self) -> Result<Value, Error> {
+        self.get(&["v1", "nodes"], &[]).await
+    }
+
+    /// Has a node drain and end; it answers before it does.
+    pub async fn drain_node(&self, name: &str) -> Result<Value, Error> {
+        self.post(&["v1", "nodes", &format!("{name}:drain")]).await
+    }
+
     /// Publishes an event, a `CloudEvent` in JSON.
     pub async fn publish(&self, event: &Value) -> Result<Value, Error> {
         let request = self.request(Method::POST, &["v1", "events"], &[]).json(event);

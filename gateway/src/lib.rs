@@ -15,6 +15,7 @@
 pub mod admin;
 pub mod cli;
 pub mod client;
+pub mod course;
 pub mod demo;
 pub mod listener;
 pub mod node;

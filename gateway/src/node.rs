@@ -2,8 +2,12 @@
 //!
 //! ```text
 //! start   addresses bound → ports, spool opened → troupe started (reply sender last) → spool drains → doors answer → ready
-//! drain   not ready → doors closed → spool stopped → steps finish their entry → actors stopped → ports closed
+//! drain   not ready → public door closed → spool stopped, steps finish their entry → actors stopped, lease given back
+//!         → admin door closed → ports closed
 //! ```
+//!
+//! The admin door answers until the end: whoever watches over the node (`/livez`) is not to kill it for draining, and whoever asks
+//! how far it is gets an answer. A drain takes `drain_timeout` at most, whatever does not answer by then.
 //!
 //! Called by `up`, by the demo and by tests. What is wrong is one clear error before anything answers; the addresses
 //! are bound first, so that a taken port leaves no trace in the data directory.
@@ -14,7 +18,6 @@ mod replies;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
@@ -32,11 +35,15 @@ use troupe_runtime::telemetry::Metrics;
 use troupe_runtime::tool::Tools;
 
 use crate::admin::{self, Admin, ConfigReport, Setup};
+use crate::course::Course;
 use crate::listener::{Bound, CannotListen, Listener};
 use crate::slack::ingress::{self, Ingress};
 use crate::slack::reply::ReplyStats;
 use crate::slack::signature::{EmptySecret, SigningSecrets};
 use crate::spool::{self, Spool};
+
+/// What is left of a drain for the last door and the ports.
+const CLOSING: Duration = Duration::from_millis(500);
 
 /// A running node.
 pub struct Node {
@@ -46,8 +53,9 @@ pub struct Node {
     pub admin_addr: SocketAddr,
     /// The actors.
     pub troupe: Troupe,
-    ready: Arc<AtomicBool>,
-    doors: Vec<Listener>,
+    course: Course,
+    public: Listener,
+    private: Listener,
     spool: Spool,
     stop_replies: CancellationToken,
     over: JoinHandle<()>,
@@ -79,6 +87,11 @@ pub enum StartError {
     #[error(transparent)]
     Troupe(#[from] troupe::Error),
 }
+
+/// A drain that did not come to its end.
+#[derive(Debug, thiserror::Error)]
+#[error("the node did not drain within {0:?} (drain_timeout); what it had in hand goes on in its next life")]
+pub struct DrainError(Duration);
 
 impl Node {
     /// Starts a node with these agents; answers once it is ready. With a watch, changes of their folder have an effect.
@@ -123,7 +136,7 @@ impl Node {
 
         // Not before the queues are declared: what a former life has left would find none.
         spool.begin();
-        let ready = Arc::new(AtomicBool::new(true));
+        let course = Course::default();
         let ingress = Ingress::new(spool.clone(), signing, options::ingress(&config));
         observed::observe(&ports, &ingress.stats, &sent, &spool);
         let (http_addr, admin_addr) = (public.addr(), private.addr());
@@ -134,20 +147,21 @@ impl Node {
             spool: spool.clone(),
             node: config.node.name.clone(),
             token: config.admin.token.clone(),
-            ready: ready.clone(),
+            course: course.clone(),
             config: Arc::new(move || report(of_config.standing())),
             redact: Arc::new(move |text| redactor.mask(text)),
             options: options::admin(&config),
         });
         let for_all = ingress::router(ingress).merge(admin::public_health(api.clone()));
-        let doors = vec![public.serve(for_all, limits.clone()), private.serve(admin::router(api), limits)];
+        let (public, private) = (public.serve(for_all, limits.clone()), private.serve(admin::router(api), limits));
         tracing::info!(%http_addr, %admin_addr, ready_ms = begun.elapsed().as_millis() as u64, "the node is ready");
         Ok(Self {
             http_addr,
             admin_addr,
             troupe,
-            ready,
-            doors,
+            course,
+            public,
+            private,
             spool,
             stop_replies,
             over,
@@ -160,20 +174,40 @@ impl Node {
         (&mut self.over).await.ok();
     }
 
+    /// How far it is, for whoever waits for somebody to ask for a drain.
+    #[must_use]
+    pub fn course(&self) -> Course {
+        self.course.clone()
+    }
+
     /// Closes the doors, lets steps finish the entry they are at, stops everything; within `drain_timeout`.
-    pub async fn drain(self) {
-        let begun = Instant::now();
+    ///
+    /// # Errors
+    /// [`DrainError`] when a part did not answer in time and is left as it is: what it had in hand goes on in the next life.
+    pub async fn drain(self) -> Result<(), DrainError> {
+        let (begun, limit) = (Instant::now(), self.drain_timeout);
         tracing::info!(steps = self.troupe.in_hand(), "the node drains");
-        self.ready.store(false, Ordering::Release);
+        self.course.drain();
+        match tokio::time::timeout(limit, self.wind_down(limit)).await {
+            Ok(()) => {
+                tracing::info!(took_ms = begun.elapsed().as_millis() as u64, "the node is drained");
+                Ok(())
+            }
+            Err(_) => Err(DrainError(limit)),
+        }
+    }
+
+    async fn wind_down(self, limit: Duration) {
+        let deadline = Instant::now() + limit.saturating_sub(CLOSING);
+        let left = || deadline.saturating_duration_since(Instant::now());
         // A tail would keep its door open until the grace is over.
         self.troupe.ports().taps.close();
-        futures::future::join_all(self.doors.into_iter().map(Listener::stop)).await;
-        self.spool.stop(self.drain_timeout.saturating_sub(begun.elapsed()) / 2).await;
+        self.public.stop().await;
         self.stop_replies.cancel();
-        self.troupe.drain(self.drain_timeout.saturating_sub(begun.elapsed())).await;
+        tokio::join!(self.spool.stop(left() / 2), self.troupe.drain(left()));
         self.over.await.ok();
+        self.private.stop().await;
         self.troupe.ports().close().await;
-        tracing::info!(took_ms = begun.elapsed().as_millis() as u64, "the node is drained");
     }
 }
 

@@ -32,7 +32,7 @@ use serde::Serialize;
 pub use self::damage::Damage;
 pub use self::fork::{Fork, NOBODY};
 pub use self::memory::{Memory, Remembered, SessionFilter, SessionRow};
-pub use self::nodes::{Nodes, Renewal};
+pub use self::nodes::{NodeRow, Nodes, Renewal};
 pub use self::replies::{Replies, ReplyOutcome, ReplyRow, ReplyState};
 pub use self::retention::{Cleaned, Retention};
 use crate::domain::agent::{AgentName, AgentSpec, ExecutionMode};

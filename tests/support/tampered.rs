@@ -19,9 +19,9 @@ use troupe_runtime::domain::ids::{StepId, TaskId};
 use troupe_runtime::domain::journal::Entry;
 use troupe_runtime::domain::step::{Epoch, Incarnation};
 use troupe_runtime::store::{
-    Acceptance, Accepted, Append, Claim, Completion, Error, Fork, Journal, Memory, Nodes, Orphan, Outbox, Remembered,
-    Renewal, Replies, ReplyOutcome, ReplyRow, ReplyState, SessionFilter, SessionRow, Steps, Stores, Task, TaskFilter,
-    Tasks, Told,
+    Acceptance, Accepted, Append, Claim, Completion, Error, Fork, Journal, Memory, NodeRow, Nodes, Orphan, Outbox,
+    Remembered, Renewal, Replies, ReplyOutcome, ReplyRow, ReplyState, SessionFilter, SessionRow, Steps, Stores, Task,
+    TaskFilter, Tasks, Told,
 };
 
 /// What is done in place of an operation; without a word of its own, the operation.
@@ -248,6 +248,10 @@ impl Nodes for Tampered {
 
     async fn end_expired(&self, own: Incarnation) -> Result<Vec<Incarnation>, Error> {
         self.hand.end_expired(&self.stores, own).await
+    }
+
+    async fn list(&self, limit: usize) -> Result<Vec<NodeRow>, Error> {
+        self.stores.nodes.list(limit).await
     }
 
     async fn ping(&self) -> Result<(), Error> {

@@ -26,8 +26,10 @@ use super::history::History;
 pub(crate) const TURNS: usize = 2;
 /// All work must be over by then.
 const LIMIT: Duration = Duration::from_secs(120);
-/// Between two tries of one command.
+/// Between two tries of one command; so much more each time.
 const AGAIN: Duration = Duration::from_millis(25);
+/// As long as the door is shut for long.
+const AGAIN_MAX: Duration = Duration::from_millis(500);
 /// Channels that commands come from.
 const CHANNELS: usize = 16;
 /// Journals that are read side by side.
@@ -165,7 +167,7 @@ impl Door {
         let (at, begun, mut tries) = (SystemTime::now(), Instant::now(), 1);
         while !taken(&self.client, &self.url, request).await {
             assert!(begun.elapsed() < LIMIT, "no 2xx for {}", marker(number));
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep((AGAIN * tries as u32).min(AGAIN_MAX)).await;
             tries += 1;
         }
         Posted { marker: marker(number), tries, at }

@@ -291,7 +291,7 @@ async fn a_node_that_leaves_in_order_is_taken_over_at_once() {
     let case = async |scene: &mut Scene| {
         let (mut one, admin) = (scene.one(), scene.pair.one.admin());
         one.terminate();
-        until("its doors to close", PATIENCE, async || admin.status("/readyz").await.is_none().then_some(())).await;
+        until("it to drain", PATIENCE, async || (admin.status("/readyz").await == Some(503)).then_some(())).await;
         // It finishes the entries that it is at, and no more.
         scene.gates.first.send_replace(true);
         let status = one.ended(PATIENCE).await;

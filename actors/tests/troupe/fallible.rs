@@ -12,8 +12,8 @@ use troupe_runtime::domain::journal::Entry;
 use troupe_runtime::domain::step::Incarnation;
 use troupe_runtime::ports::Ports;
 use troupe_runtime::store::{
-    Acceptance, Accepted, Append, Cleaned, Damage, Error, Fork, Journal, Nodes, Renewal, Retention, Task, TaskFilter,
-    Tasks,
+    Acceptance, Accepted, Append, Cleaned, Damage, Error, Fork, Journal, NodeRow, Nodes, Renewal, Retention, Task,
+    TaskFilter, Tasks,
 };
 
 /// A journal whose rows cannot be read while it is told so, and whose next append may be slow, or written without anybody
@@ -173,6 +173,10 @@ impl Nodes for FallibleNodes {
 
     async fn end_expired(&self, own: Incarnation) -> Result<Vec<Incarnation>, Error> {
         self.inner.end_expired(own).await
+    }
+
+    async fn list(&self, limit: usize) -> Result<Vec<NodeRow>, Error> {
+        self.inner.list(limit).await
     }
 
     async fn ping(&self) -> Result<(), Error> {

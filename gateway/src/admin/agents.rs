@@ -107,6 +107,7 @@ pub(super) async fn submit(
     headers: HeaderMap,
     Body(asked): Body<Asked>,
 ) -> Result<Response, Problem> {
+    admin.takes_work()?;
     let options = admin.options();
     let wait = wait.within(options.wait_max)?;
     let idempotency_key = idempotency_key(&headers, options.key_bytes_max)?;

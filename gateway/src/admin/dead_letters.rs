@@ -46,6 +46,7 @@ pub(super) async fn show(State(admin): State<Admin>, Segment(id): Segment) -> Re
 /// `POST /v1/dead-letters/{id}:replay`
 pub(super) async fn act(State(admin): State<Admin>, Segment(segment): Segment) -> Result<Json<Value>, Problem> {
     let (id, _replay) = verb::split(&segment, &["replay"])?;
+    admin.takes_work()?;
     let letter = letter(&admin, id).await?;
     let event = if letter.queue == letter.event.topic.as_str() {
         again(&admin, &letter).await?

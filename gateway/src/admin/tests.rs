@@ -62,7 +62,7 @@ struct House {
     admin: SocketAddr,
     public: SocketAddr,
     troupe: Troupe,
-    ready: Arc<AtomicBool>,
+    course: Course,
     http: reqwest::Client,
     _doors: [Listener; 2],
     _dir: TempDir,
@@ -120,13 +120,13 @@ impl House {
         let started = Troupe::start(ports, specs, stage::Options::default(), Vec::new()).await;
         let (troupe, _over) = started.unwrap();
         spool.begin();
-        let ready = Arc::new(AtomicBool::new(true));
+        let course = Course::default();
         let mut setup = Setup {
             troupe: troupe.clone(),
             spool,
             node: "node-1".into(),
             token: None,
-            ready: Arc::clone(&ready),
+            course: course.clone(),
             config: Arc::new(|| ConfigReport { agents: 2, ..ConfigReport::default() }),
             redact: Arc::new(|text| {
                 if text.contains("hunter2") { Cow::Owned(text.replace("hunter2", "***")) } else { Cow::Borrowed(text) }
@@ -138,7 +138,7 @@ impl House {
         let (admin, one) = serve(router(api.clone())).await;
         let (public, other) = serve(public_health(api)).await;
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { admin, public, troupe, ready, http, _doors: [one, other], _dir: dir }
+        Self { admin, public, troupe, course, http, _doors: [one, other], _dir: dir }
     }
 
     /// With a token, which everything that follows must send by itself.

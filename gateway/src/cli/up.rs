@@ -1,8 +1,8 @@
 //! `troupe up`: a node, from its configuration to the last drained step.
 //!
 //! What is wrong with the configuration is told whole and ends with 78 before anything starts. A spec that is wrong
-//! keeps only its own agent away; when no agent is left there is nothing to run. SIGINT and SIGTERM drain; a second one
-//! ends the process at once, and the journal makes that as safe as a power cut.
+//! keeps only its own agent away; when no agent is left there is nothing to run. SIGINT, SIGTERM and
+//! `troupe nodes drain` drain; a signal after that ends the process at once, and the journal makes that as safe as a power cut.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -108,11 +108,15 @@ pub async fn run(args: UpArgs, printer: &mut Printer) -> Result<Exit, Error> {
     if printer.is_live() {
         printer.note(&welcome(&node, count));
     }
+    let course = node.course();
     tokio::select! {
         () = stop.asked() => {}
+        () = course.drains() => {}
         () = node.over() => {
             let message = why_over(&node);
-            node.drain().await;
+            if let Err(error) = node.drain().await {
+                tracing::error!(%error, "the node ends all the same");
+            }
             return Err(Error::Said { exit: Exit::Error, message });
         }
     }
@@ -120,10 +124,20 @@ pub async fn run(args: UpArgs, printer: &mut Printer) -> Result<Exit, Error> {
         printer.note("stopping: steps finish what they are at; once more to stop at once");
     }
     tokio::select! {
-        () = node.drain() => Ok(Exit::Ok),
-        // Not by returning: that would wait for threads that are at work.
-        () = stop.asked() => std::process::exit(i32::from(Exit::Error.code())),
+        drained = node.drain() => match drained {
+            Ok(()) => Ok(Exit::Ok),
+            Err(error) => {
+                tracing::error!(%error, "the node ends all the same");
+                at_once()
+            }
+        },
+        () = stop.asked() => at_once(),
     }
+}
+
+/// Ends the process. Not by returning: that would wait for threads that are at work.
+fn at_once() -> ! {
+    std::process::exit(i32::from(Exit::Error.code()))
 }
 
 /// What `sources` add up to, or everything that keeps a node from starting.

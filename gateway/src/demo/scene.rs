@@ -63,7 +63,8 @@ impl Scene {
 
     /// Ends everything; the folder goes.
     pub(super) async fn strike(self) {
-        self.node.drain().await;
+        // The story is over; a node that does not come to its end goes with its process.
+        self.node.drain().await.ok();
         drop(self.slack);
         // A folder that cannot be removed is in the system's temporary place: it is swept there.
         self.folder.close().ok();
@@ -71,7 +72,7 @@ impl Scene {
 
     /// Ends everything and keeps the folder; answers where the log is.
     pub(super) async fn keep_log(self) -> Option<PathBuf> {
-        self.node.drain().await;
+        self.node.drain().await.ok();
         let log = self.folder.keep().join(LOG_NAME);
         log.is_file().then_some(log)
     }

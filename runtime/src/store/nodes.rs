@@ -11,11 +11,12 @@
 //! database was away, everybody renews and goes on with what they had. Ending and renewing meet in one row and one of
 //! them wins. What runs out is not work but the right to begin any: what is written is decided by the epochs.
 //!
-//! Called by the node's lease (an actor), by the recovery, and by health checks.
+//! Called by the node's lease (an actor), by the recovery, by health checks, and by whoever asks which nodes there are.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 
 use super::Error;
 use crate::domain::step::Incarnation;
@@ -41,8 +42,29 @@ pub trait Nodes: Send + Sync {
     /// Ends every incarnation but `own` whose lease has run out; answers those that this call has ended.
     async fn end_expired(&self, own: Incarnation) -> Result<Vec<Incarnation>, Error>;
 
+    /// The nodes that have ever started here, each in its latest life: those that are not over first, then the latest first;
+    /// at most `limit` of them.
+    async fn list(&self, limit: usize) -> Result<Vec<NodeRow>, Error>;
+
     /// Answers when the store can read and write.
     async fn ping(&self) -> Result<(), Error>;
+}
+
+/// A node as the database knows it, by the database's clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRow {
+    /// Its name.
+    pub name: String,
+    /// Its latest life.
+    pub incarnation: Incarnation,
+    /// When that began.
+    pub started_at: DateTime<Utc>,
+    /// Until when it may begin work.
+    pub lease_until: DateTime<Utc>,
+    /// Whether that is still to come, by the clock that leases run by.
+    pub is_held: bool,
+    /// When it was over: it has left, or another has seen that its lease had run out.
+    pub ended_at: Option<DateTime<Utc>>,
 }
 
 /// What came of a renewal.

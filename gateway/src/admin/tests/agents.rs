@@ -103,9 +103,12 @@ async fn a_wait_is_cut_to_its_limit_and_does_not_hold_up_a_drain() {
     assert_eq!(running.status, 202);
     drop(house);
     let house = House::open().await;
-    house.ready.store(false, Ordering::Release);
-    let running = house.send("/v1/agents/echo/tasks?wait=10m", &json!({"input": "stop"})).await;
-    assert_eq!(running.status, 202);
+    let task = house.send("/v1/agents/echo/tasks", &json!({"input": "stop"})).await.json();
+    let path = format!("/v1/tasks/{}?wait=10m", task["id"].as_str().unwrap());
+    let (waited, ()) = tokio::join!(house.get(&path), async { house.course.drain() });
+    assert_eq!(waited.status, 200, "{}", waited.text);
+    let refused = house.send("/v1/agents/echo/tasks", &json!({"input": "look"})).await;
+    assert!(refused.problem(503).contains("drains") && refused.headers.contains_key("retry-after"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

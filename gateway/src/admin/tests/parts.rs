@@ -72,7 +72,7 @@ async fn the_public_door_tells_one_word_and_readiness_follows_the_flag() {
     assert_eq!((public().await.status, public().await.json()), (200, json!({"status": "healthy"})));
     sent(house.http.post(format!("http://{}/health", house.public))).await.problem(405);
     assert_eq!(house.get("/readyz").await.status, 200);
-    house.ready.store(false, Ordering::Release);
+    house.course.drain();
     assert_eq!((public().await.status, public().await.json()), (503, json!({"status": "unhealthy"})));
     assert_eq!((house.get("/readyz").await.status, house.get("/livez").await.status), (503, 200));
 }

@@ -29,6 +29,7 @@ pub(super) fn cases() -> Vec<Case> {
         case!("a second process under a name supersedes the first", superseded),
         case!("a node that was ended goes on as another incarnation", resumed),
         case!("a node that leaves leaves at once", released),
+        case!("the nodes are listed in their latest lives, those that live first", listed),
         case!("orphans are the running steps of nobody who lives, oldest first", orphans),
         case!("a step of a node that lives is nobody's orphan, run out or not", no_orphans),
         case!("an end is told by who has completed the step", tellers),
@@ -170,6 +171,28 @@ async fn released(harness: &mut dyn Harness) -> Verdict {
     equal("its work", &orphaned(&stores).await?, &vec![claim.step])?;
     equal("ended again", &stores.nodes.end_expired(two).await?, &vec![])?;
     equal("renewed", &stores.nodes.renew(one, LONG).await?, &Renewal::TakenOver)
+}
+
+async fn listed(harness: &mut dyn Harness) -> Verdict {
+    let stores = open(harness).await?;
+    equal("before any has started", &stores.nodes.list(10).await?, &vec![])?;
+    let gone = stores.nodes.start("gone", LONG).await?;
+    stores.nodes.start("back", LONG).await?;
+    stores.nodes.release(gone).await?;
+    let (late, back) = (stores.nodes.start("late", NONE).await?, stores.nodes.start("back", LONG).await?);
+    let seen = stores.nodes.list(10).await?;
+    let mut words: Vec<_> =
+        seen.iter().map(|node| (node.name.as_str(), node.incarnation, node.is_held, node.ended_at.is_some())).collect();
+    // Two that have started within one tick of the clock stand by name.
+    words[..2].sort_unstable();
+    equal(
+        "the nodes",
+        &words,
+        &vec![("back", back, true, false), ("late", late, false, false), ("gone", gone, true, true)],
+    )?;
+    let runs = seen.iter().all(|node| node.is_held == (node.lease_until > node.started_at));
+    ensure(runs, format!("leases that do not fit their times: {seen:?}"))?;
+    equal("at most", &stores.nodes.list(2).await?.len(), &2)
 }
 
 async fn orphans(harness: &mut dyn Harness) -> Verdict {

@@ -6,14 +6,17 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 
 use super::Store;
+use super::rows::Stored;
 use crate::domain::step::Incarnation;
 use crate::group_commit::Operation;
 use crate::postgres;
 use crate::postgres::writer::{Session, Statement};
-use crate::store::{Error, Nodes, Renewal};
+use crate::store::{Error, NodeRow, Nodes, Renewal};
 
 const START: &str = "\
     insert into nodes (name, incarnation, started_at, lease_until) \
@@ -47,6 +50,10 @@ const END: &str = "\
         where ended_at is null and lease_until <= clock_timestamp() and incarnation <> $1 \
         order by incarnation for update skip locked) \
     returning incarnation";
+
+const LIST: &str = "\
+    select name, incarnation, started_at, lease_until, lease_until > clock_timestamp() as is_held, ended_at from nodes \
+    order by ended_at is not null, started_at desc, name limit $1";
 
 /// Changes a row: a statement that changes nothing would pass where nothing can be written.
 const PING: &str = "\
@@ -86,11 +93,29 @@ impl Nodes for Store {
         self.write(EndExpired(own)).await
     }
 
+    async fn list(&self, limit: usize) -> Result<Vec<NodeRow>, Error> {
+        let rows = self.all(sqlx::query(LIST).bind(self.rows(limit))).await?;
+        rows.iter().map(node).collect()
+    }
+
     async fn ping(&self) -> Result<(), Error> {
         self.write(Ping).await?;
         self.one(sqlx::query(READ)).await?;
         Ok(())
     }
+}
+
+fn node(row: &PgRow) -> Result<NodeRow, Error> {
+    let row = Stored::new(row, "nodes");
+    let ended = row.get::<Option<DateTime<Utc>>>("ended_at")?.is_some();
+    Ok(NodeRow {
+        name: row.get("name")?,
+        incarnation: Incarnation(row.get("incarnation")?),
+        started_at: row.time("started_at")?,
+        lease_until: row.time("lease_until")?,
+        is_held: row.get("is_held")?,
+        ended_at: if ended { Some(row.time("ended_at")?) } else { None },
+    })
 }
 
 /// The incarnations that a statement of a lease has written.

@@ -9,13 +9,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::Utc;
 use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
 
 use super::Store;
+use super::rows::Stored;
 use crate::domain::step::Incarnation;
 use crate::sqlite;
 use crate::sqlite::writer::Write;
 use crate::store::record::count;
-use crate::store::{Error, Nodes, Renewal};
+use crate::store::{Error, NodeRow, Nodes, Renewal};
 
 /// `true` keeps the parser from taking `on` for a join's.
 const START: &str = "\
@@ -43,6 +45,10 @@ const EXPIRED: &str = "\
 const END: &str = "\
     update nodes set ended_at = ?2 where ended_at is null and lease_until <= ?2 and incarnation <> ?1 \
     returning incarnation";
+
+const LIST: &str = "\
+    select name, incarnation, started_at, lease_until, lease_until > ?1 as is_held, ended_at from nodes \
+    order by ended_at is not null, started_at desc, name limit ?2";
 
 /// Changes a row: a statement that changes nothing would pass on a full disk.
 const PING: &str = "\
@@ -77,11 +83,29 @@ impl Nodes for Store {
         self.write(EndExpired(own)).await
     }
 
+    async fn list(&self, limit: usize) -> Result<Vec<NodeRow>, Error> {
+        let rows = sqlx::query(LIST).bind(now()).bind(self.rows(limit)).fetch_all(self.database.readers()).await?;
+        rows.iter().map(node).collect()
+    }
+
     async fn ping(&self) -> Result<(), Error> {
         self.write(Ping).await?;
         sqlx::query(READ).fetch_one(self.database.readers()).await?;
         Ok(())
     }
+}
+
+fn node(row: &SqliteRow) -> Result<NodeRow, Error> {
+    let row = Stored::new(row, "nodes");
+    let ended = row.get::<Option<i64>>("ended_at")?.is_some();
+    Ok(NodeRow {
+        name: row.get("name")?,
+        incarnation: Incarnation(row.get("incarnation")?),
+        started_at: row.time("started_at")?,
+        lease_until: row.time("lease_until")?,
+        is_held: row.get("is_held")?,
+        ended_at: if ended { Some(row.time("ended_at")?) } else { None },
+    })
 }
 
 fn now() -> i64 {
