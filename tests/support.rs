@@ -6,6 +6,7 @@
 //! | [`node`] | the real binary as a process that can be killed, stopped and started again |
 //! | [`admin`] | the admin API, with plain HTTP, as a stranger would use it |
 //! | [`authority`] | certificates for servers of the tests |
+//! | [`canary`] | values that stand in secrets, and the search for them in all that a node leaves behind |
 //! | [`cells`] | cells of a database, changed behind the store's back |
 //! | [`effects`] | the outside world of tools: it does what it is told and forgets nothing |
 //! | [`left`] | the file that a released node has left behind |
@@ -14,6 +15,7 @@
 //! | [`postgres`] | a PostgreSQL of the test's own, when it is installed |
 //! | [`proxy`] | a line to a server that is cut, delayed, held, half-open, slow or refused on demand |
 //! | [`rabbitmq`] | a RabbitMQ of the test's own, when it is installed |
+//! | [`recorder`] | a server that keeps every request as it came, headers included |
 //! | [`redis`] | a Redis of the test's own, when it is installed |
 //! | [`victim`] | a troupe in a process of its own, with a [`tampered`] store: it is [killed](killer) at a commit, or [changed](mutant), and [judged](judge) |
 //! | [`slack`] | Slack's side: signed requests out, replies in |
@@ -27,6 +29,8 @@
 pub mod admin;
 #[path = "support/authority.rs"]
 pub mod authority;
+#[path = "support/canary.rs"]
+pub mod canary;
 #[path = "support/cells.rs"]
 pub mod cells;
 #[path = "support/effects.rs"]
@@ -53,6 +57,8 @@ pub mod postgres;
 pub mod proxy;
 #[path = "support/rabbitmq.rs"]
 pub mod rabbitmq;
+#[path = "support/recorder.rs"]
+pub mod recorder;
 #[path = "support/redis.rs"]
 pub mod redis;
 #[path = "support/seed.rs"]

@@ -54,6 +54,8 @@ mod letters;
 mod outages;
 #[path = "system/reload.rs"]
 mod reload;
+#[path = "system/rotation.rs"]
+mod rotation;
 #[path = "system/runs.rs"]
 mod runs;
 #[path = "system/start.rs"]

@@ -44,6 +44,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
 use troupe_actors::troupe::Troupe;
+use troupe_runtime::live::Live;
 use troupe_runtime::ports::Ports;
 use troupe_runtime::store::Stores;
 use troupe_runtime::telemetry::logs::Redact;
@@ -65,8 +66,8 @@ pub struct Setup {
     pub spool: Spool,
     /// The name of this node.
     pub node: String,
-    /// The bearer token; `None` only on loopback.
-    pub token: Option<SecretString>,
+    /// The bearer token as it is now; `None` only on loopback.
+    pub token: Live<Option<SecretString>>,
     /// Whether the node takes work, and where a drain is asked for.
     pub course: Course,
     /// How the configuration stands.

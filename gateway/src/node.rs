@@ -12,9 +12,12 @@
 //! Called by `up`, by the demo and by tests. What is wrong is one clear error before anything answers; the addresses
 //! are bound first, so that a taken port leaves no trace in the data directory.
 
+pub(crate) mod dials;
+pub(crate) mod lacking;
 mod observed;
 pub(crate) mod options;
 mod replies;
+pub(crate) mod upkeep;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +28,6 @@ use tokio_util::sync::CancellationToken;
 use troupe_actors::roster::Standing;
 use troupe_actors::stage;
 use troupe_actors::troupe::{self, Troupe};
-use troupe_actors::watcher::Watch;
 use troupe_runtime::config::NodeConfig;
 use troupe_runtime::domain::agent::AgentSpec;
 use troupe_runtime::model::{self, Models};
@@ -34,12 +36,14 @@ use troupe_runtime::secret::Secrets;
 use troupe_runtime::telemetry::Metrics;
 use troupe_runtime::tool::Tools;
 
+use self::dials::Dials;
+use self::upkeep::Upkeep;
 use crate::admin::{self, Admin, ConfigReport, Setup};
 use crate::course::Course;
 use crate::listener::{Bound, CannotListen, Listener};
 use crate::slack::ingress::{self, Ingress};
 use crate::slack::reply::ReplyStats;
-use crate::slack::signature::{EmptySecret, SigningSecrets};
+use crate::slack::signature::EmptySecret;
 use crate::spool::{self, Spool};
 
 /// What is left of a drain for the last door and the ports.
@@ -94,7 +98,7 @@ pub enum StartError {
 pub struct DrainError(Duration);
 
 impl Node {
-    /// Starts a node with these agents; answers once it is ready. With a watch, changes of their folder have an effect.
+    /// Starts a node with these agents; answers once it is ready. With an upkeep, changes of the configuration have an effect.
     ///
     /// # Errors
     /// [`StartError`], and nothing is left running.
@@ -102,12 +106,12 @@ impl Node {
         config: NodeConfig,
         secrets: Secrets,
         agents: Vec<AgentSpec>,
-        watch: Option<Watch>,
+        upkeep: Option<Arc<Upkeep>>,
     ) -> Result<Self, StartError> {
         let begun = Instant::now();
         let public = Bound::to(config.http.addr, "TROUPE_HTTP_ADDR").await?;
         let private = Bound::to(config.admin.addr, "TROUPE_ADMIN_ADDR").await?;
-        let signing = SigningSecrets::new(config.slack.signing_secrets.clone())?;
+        let dials = upkeep.as_ref().map_or_else(|| Dials::of(&config), |upkeep| Ok(upkeep.dials().clone()))?;
 
         let redactor = secrets.redactor();
         let ports = Arc::new(open_ports(&config, secrets).await?);
@@ -123,8 +127,8 @@ impl Node {
             ports.metrics.agent_known(spec.name.as_str(), spec.execution_mode);
         }
         let (sent, stop_replies) = (Arc::new(ReplyStats::default()), CancellationToken::new());
-        let sender = replies::child(options::replies(&config)?, &ports, &sent, &stop_replies)?;
-        let acting = stage::Options { watch, ..options::actors(&config) };
+        let sender = replies::child(options::replies(&config, &dials)?, &ports, &sent, &stop_replies)?;
+        let acting = stage::Options { watch: upkeep.as_ref().map(Upkeep::watch), ..options::actors(&config) };
         let started = Troupe::start(ports.clone(), agents, acting, vec![sender]).await;
         let (troupe, over) = match started {
             Ok(started) => started,
@@ -137,7 +141,7 @@ impl Node {
         // Not before the queues are declared: what a former life has left would find none.
         spool.begin();
         let course = Course::default();
-        let ingress = Ingress::new(spool.clone(), signing, options::ingress(&config));
+        let ingress = Ingress::new(spool.clone(), dials.signing.clone(), options::ingress(&config));
         observed::observe(&ports, &ingress.stats, &sent, &spool);
         let (http_addr, admin_addr) = (public.addr(), private.addr());
         let limits = options::listener(&config);
@@ -146,7 +150,7 @@ impl Node {
             troupe: troupe.clone(),
             spool: spool.clone(),
             node: config.node.name.clone(),
-            token: config.admin.token.clone(),
+            token: dials.admin_token.clone(),
             course: course.clone(),
             config: Arc::new(move || report(of_config.standing())),
             redact: Arc::new(move |text| redactor.mask(text)),

@@ -104,7 +104,7 @@ impl House {
     /// One life of the reply sender.
     fn sender(&self) -> (JoinHandle<()>, Arc<ReplyStats>) {
         let options = ReplyOptions {
-            bot_token: Some(SecretString::from(BOT_TOKEN)),
+            bot_token: Some(SecretString::from(BOT_TOKEN)).into(),
             response_hosts: vec!["127.0.0.1".to_owned()],
             ..ReplyOptions::new(self.slack.base_url().parse().unwrap())
         };

@@ -5,7 +5,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 0 | [`domain`] (pure), [`fault`], [`retry`], [`secret`], [`group_commit`], [`sqlite`] (the file and its one writer), [`postgres`] (the pool and its one writer) |
+//! | 0 | [`domain`] (pure), [`fault`], [`retry`], [`secret`], [`live`], [`group_commit`], [`sqlite`] (the file and its one writer), [`postgres`] (the pool and its one writer) |
 //! | 1 | the ports [`bus`], [`store`], [`model`], [`tool`], [`clock`]; never one another |
 //! | 2 | [`config`], [`supervision`], [`telemetry`], [`ports`] |
 
@@ -15,6 +15,7 @@ pub mod config;
 pub mod domain;
 pub mod fault;
 pub mod group_commit;
+pub mod live;
 pub mod model;
 pub mod ports;
 pub mod postgres;

@@ -21,6 +21,7 @@ use crate::fault::{Fault, Faulty};
 use crate::progress::Progress;
 use crate::secret::MissingSecret;
 
+mod access;
 mod anthropic;
 mod call;
 mod chain;

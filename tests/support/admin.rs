@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
 /// Tasks of one page.
@@ -14,6 +15,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 pub struct Admin {
     http: reqwest::Client,
     base: String,
+    token: Option<String>,
 }
 
 impl Admin {
@@ -31,17 +33,32 @@ impl Admin {
             .pool_max_idle_per_host(0)
             .build()
             .expect("an HTTP client");
-        Self { http, base: base.to_owned() }
+        Self { http, base: base.to_owned(), token: None }
+    }
+
+    /// The same, with a bearer token.
+    #[must_use]
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
+        self
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     /// The status of a GET; `None` when nobody answers.
     pub async fn status(&self, path: &str) -> Option<u16> {
-        self.http.get(format!("{}{path}", self.base)).send().await.ok().map(|answer| answer.status().as_u16())
+        self.request(Method::GET, path).send().await.ok().map(|answer| answer.status().as_u16())
     }
 
     /// GET: status and body; `None` when nobody answers.
     pub async fn try_get(&self, path: &str) -> Option<(u16, Value)> {
-        read(self.http.get(format!("{}{path}", self.base))).await
+        read(self.request(Method::GET, path)).await
     }
 
     /// GET: status and body.
@@ -57,7 +74,7 @@ impl Admin {
     /// # Panics
     /// When nobody answers.
     pub async fn text(&self, path: &str) -> String {
-        let answer = self.http.get(format!("{}{path}", self.base)).send().await;
+        let answer = self.request(Method::GET, path).send().await;
         answer.expect("an answer").text().await.expect("a text")
     }
 
@@ -66,7 +83,7 @@ impl Admin {
     /// # Panics
     /// When nobody answers.
     pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> (u16, Value) {
-        let mut request = self.http.post(format!("{}{path}", self.base)).json(body);
+        let mut request = self.request(Method::POST, path).json(body);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -98,7 +115,7 @@ impl Admin {
     }
 }
 
-async fn read(request: reqwest::RequestBuilder) -> Option<(u16, Value)> {
+async fn read(request: RequestBuilder) -> Option<(u16, Value)> {
     let answer = request.send().await.ok()?;
     let status = answer.status().as_u16();
     let bytes = answer.bytes().await.ok()?;

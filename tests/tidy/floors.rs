@@ -16,10 +16,11 @@ const CRATES: [(&str, &[&str]); 4] = [
 ];
 
 /// Floor 0 of the runtime: beside itself, a module uses what is named here.
-const GROUND: [(&str, &[&str]); 8] = [
+const GROUND: [(&str, &[&str]); 9] = [
     ("domain", &["fault"]),
     ("fault", &[]),
     ("group_commit", &[]),
+    ("live", &[]),
     ("postgres", &["fault", "group_commit"]),
     ("progress", &[]),
     ("retry", &["fault"]),

@@ -25,9 +25,9 @@ const OPEN: [&str; 2] = ["/livez", "/readyz"];
 /// Lets a request pass, or refuses it.
 pub(super) async fn guard(State(admin): State<Admin>, request: Request, next: Next) -> Response {
     let open = OPEN.contains(&request.uri().path());
-    let token = admin.shared.setup.token.as_ref();
+    let token = admin.shared.setup.token.get();
     let changes = !request.method().is_safe();
-    match if open { Ok(()) } else { admit(token, changes, request.headers()) } {
+    match if open { Ok(()) } else { admit(token.as_ref().as_ref(), changes, request.headers()) } {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }

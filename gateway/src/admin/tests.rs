@@ -125,7 +125,7 @@ impl House {
             troupe: troupe.clone(),
             spool,
             node: "node-1".into(),
-            token: None,
+            token: None.into(),
             course: course.clone(),
             config: Arc::new(|| ConfigReport { agents: 2, ..ConfigReport::default() }),
             redact: Arc::new(|text| {
@@ -143,7 +143,7 @@ impl House {
 
     /// With a token, which everything that follows must send by itself.
     async fn open_behind(token: &str) -> Self {
-        Self::open_as(|setup| setup.token = Some(token.into())).await
+        Self::open_as(|setup| setup.token = Some(token.into()).into()).await
     }
 
     async fn settled(&self) {

@@ -10,15 +10,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
-use troupe_runtime::config::{
-    Agents, Loaded, NodeConfig, Place, Problem, Problems, Sources, load_agents, missing_secrets,
-};
+use troupe_runtime::config::{Agents, Loaded, NodeConfig, Problem, Problems, Sources, load_agents};
 use troupe_runtime::domain::agent::AgentSpec;
 use troupe_runtime::secret::Secrets;
 
 use super::exit::Exit;
 use super::printer::{Format, Printer};
 use super::{Error, counted};
+use crate::node::lacking::lacking;
 
 /// Bytes of a node file that are read.
 const NODE_FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -136,31 +135,6 @@ impl Found {
     }
 }
 
-/// The secrets that an agent cannot run without and that are not set, at the places that name them.
-#[must_use]
-pub fn lacking(spec: &AgentSpec, path: &Path, secrets: &Secrets) -> Vec<Problem> {
-    let names = missing_secrets(spec, &|name| secrets.setting(name).is_some());
-    if names.is_empty() {
-        return Vec::new();
-    }
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let problem = |name: String| Problem {
-        place: place_of(&text, &format!("${{{name}}}")),
-        ..Problem::of(path.display().to_string(), format!("{name} is not set; set it in the environment or in .env"))
-    };
-    names.into_iter().map(problem).collect()
-}
-
-/// Where `wanted` first stands in `text`, comments left out.
-fn place_of(text: &str, wanted: &str) -> Option<Place> {
-    (1..).zip(text.lines()).find_map(|(line, content)| {
-        let before = content.split_once(wanted)?.0;
-        let comment = before.starts_with('#') || before.contains(" #");
-        let column = u32::try_from(before.chars().count()).ok()?.saturating_add(1);
-        (!comment).then_some(Place { line, column })
-    })
-}
-
 /// Where the specs are, when the rest of the configuration cannot be read.
 fn agents_dir(variables: &Secrets) -> PathBuf {
     variables.setting("TROUPE_AGENTS_DIR").map_or_else(|| Agents::default().dir, PathBuf::from)
@@ -255,6 +229,18 @@ mod tests {
         let env = [("OPENAI_API_KEY".to_owned(), "k".to_owned())].into();
         let found = check(&[path], &Sources { env, ..Sources::default() });
         assert_eq!((found.agents.len(), found.problems.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_secret_file_is_a_secret_like_any_other() {
+        let dir = folder(&[]);
+        let key = dir.path().join("key");
+        let spec = NEEDY.replace("  api_key: ${OPENAI_API_KEY}", &format!("  api_key: ${{file:{}}}", key.display()));
+        fs::write(dir.path().join("needy.yaml"), spec).unwrap();
+        let told = checked(&dir, "needy.yaml").problems.remove(0).to_string();
+        assert!(told.contains("needy.yaml:8:12: the secret file") && told.contains("put the secret there"), "{told}");
+        fs::write(&key, "k").unwrap();
+        assert_eq!(checked(&dir, "needy.yaml").problems, []);
     }
 
     #[test]

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use troupe_runtime::config::{Agents, NodeConfig, Problems, Sources, load_agents};
 use troupe_runtime::secret::Secrets;
 
-use super::check::lacking;
 use super::exit::Exit;
 use super::printer::{Format, Printer};
 use super::reach;
@@ -19,6 +18,7 @@ use super::style::{Paint, Style};
 use super::table::{Column, Listing, Shown};
 use super::{Error, Global, counted};
 use crate::client::{self, Client};
+use crate::node::lacking::lacking;
 use crate::node::options;
 
 /// How one thing is.

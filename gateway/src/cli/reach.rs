@@ -38,7 +38,7 @@ pub fn options(sources: &Sources) -> ClientOptions {
     }
     let variable = |name: &str| {
         let flag = sources.flags.get(name).filter(|value| !value.is_empty());
-        flag.cloned().or_else(|| secrets.setting(name).map(str::to_owned))
+        flag.cloned().or_else(|| secrets.setting(name))
     };
     let url = variable(URL).unwrap_or(defaults.url);
     ClientOptions { url, token: variable(TOKEN).map(SecretString::from), ..ClientOptions::default() }

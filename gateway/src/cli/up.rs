@@ -6,22 +6,23 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use troupe_actors::watcher::Watch;
-use troupe_runtime::config::{Loaded, NodeConfig, Problem, Problems, Sources, Stamp, load_agents};
+use troupe_runtime::config::{LivingSources, NodeConfig, Problem, Problems, Sources, Stamp, load_agents};
 use troupe_runtime::domain::agent::AgentSpec;
 use troupe_runtime::secret::Secrets;
 use troupe_runtime::telemetry::logs;
 
-use super::check::lacking;
 use super::exit::Exit;
 use super::printer::Printer;
 use super::{Error, counted};
-use crate::node::{Node, options};
+use crate::node::Node;
+use crate::node::dials::Dials;
+use crate::node::lacking::lacking;
+use crate::node::upkeep::Upkeep;
+use crate::slack::signature::EmptySecret;
 
 /// What overrides the configuration.
 #[derive(Debug, Default, Args)]
@@ -86,8 +87,8 @@ pub struct Plan {
     pub agents: Vec<AgentSpec>,
     /// What is wrong with the others, and what has no effect.
     pub warnings: Vec<Problem>,
-    /// What sees when their folder changes.
-    pub watch: Watch,
+    /// What gives changes of all this their effect.
+    pub upkeep: Arc<Upkeep>,
 }
 
 /// Runs a node until it is told to stop.
@@ -102,7 +103,7 @@ pub async fn run(args: UpArgs, printer: &mut Printer) -> Result<Exit, Error> {
     let mut stop = Stop::listen()?;
     let count = plan.agents.len();
     let mut node = tokio::select! {
-        node = Node::start(plan.config, plan.secrets, plan.agents, Some(plan.watch)) => node?,
+        node = Node::start(plan.config, plan.secrets, plan.agents, Some(plan.upkeep)) => node?,
         () = stop.asked() => return Ok(Exit::Ok),
     };
     if printer.is_live() {
@@ -142,10 +143,14 @@ fn at_once() -> ! {
 
 /// What `sources` add up to, or everything that keeps a node from starting.
 pub fn plan(sources: &Sources) -> Result<Plan, Problems> {
-    let secrets = sources.secrets();
+    let living = LivingSources::new(sources.clone(), "");
+    let secrets = living.secrets();
     let config = NodeConfig::load(sources, &secrets)?;
+    let empty = |error: EmptySecret| Problems(vec![Problem::of("SLACK_SIGNING_SECRET", error.to_string())]);
+    let dials = Dials::of(&config).map_err(empty)?;
     // Looked at before it is read: what changes meanwhile is seen as a change.
-    let stamp = Stamp::of(&config.agents.dir);
+    let files = living.files().into_iter().chain(secrets.files());
+    let stamp = Stamp::of_with(&config.agents.dir, files.collect());
     let loaded = load_agents(&config.agents.dir, &config.agents);
     let missing: Vec<Problem> = loaded.agents.iter().flat_map(|(spec, path)| lacking(spec, path, &secrets)).collect();
     if !missing.is_empty() {
@@ -161,24 +166,8 @@ pub fn plan(sources: &Sources) -> Result<Plan, Problems> {
     let mut warnings = sources.warnings();
     warnings.extend(loaded.errors.iter().cloned());
     let agents = loaded.agents.iter().map(|(spec, _)| spec.clone()).collect();
-    let watch = watch(&config, &secrets, stamp, loaded);
-    Ok(Plan { config, secrets, agents, warnings, watch })
-}
-
-/// A watch over the folder of agents. An agent that lacks a secret is refused as if its file were broken.
-fn watch(config: &NodeConfig, secrets: &Secrets, stamp: Stamp, loaded: Loaded) -> Watch {
-    let (dir, limits, secrets) = (config.agents.dir.clone(), config.agents.clone(), secrets.clone());
-    let looked_at = dir.clone();
-    let read = move || {
-        let mut loaded = load_agents(&dir, &limits);
-        let lacks = |(spec, path): &(AgentSpec, PathBuf)| (path.clone(), lacking(spec, path, &secrets));
-        let short: Vec<_> = loaded.agents.iter().map(lacks).filter(|(_, missing)| !missing.is_empty()).collect();
-        for (path, missing) in short {
-            loaded.refuse(&path, missing);
-        }
-        loaded
-    };
-    Watch::new(move || Stamp::of(&looked_at), read, options::watcher(config), stamp, loaded)
+    let upkeep = Upkeep::new(living, secrets.clone(), (config.clone(), dials), (stamp, loaded));
+    Ok(Plan { config, secrets, agents, warnings, upkeep })
 }
 
 /// The log of a node: it is what `up` prints.

@@ -11,6 +11,7 @@ use troupe_runtime::{bus, ports, postgres, sqlite, store, supervision};
 use url::Url;
 
 use super::StartError;
+use super::dials::Dials;
 use crate::admin::AdminOptions;
 use crate::listener::ListenerOptions;
 use crate::slack::ingress::IngressOptions;
@@ -257,12 +258,12 @@ pub(super) fn ingress(config: &NodeConfig) -> IngressOptions {
     }
 }
 
-pub(super) fn replies(config: &NodeConfig) -> Result<ReplyOptions, StartError> {
+pub(super) fn replies(config: &NodeConfig, dials: &Dials) -> Result<ReplyOptions, StartError> {
     let (slack, of) = (&config.slack, &config.replies);
     let base = if slack.api_base.ends_with('/') { slack.api_base.clone() } else { format!("{}/", slack.api_base) };
     let base = Url::parse(&base).map_err(|error| StartError::Slack(format!("SLACK_API_BASE: {error}")))?;
     Ok(ReplyOptions {
-        bot_token: slack.bot_token.clone(),
+        bot_token: dials.bot_token.clone(),
         response_hosts: slack.response_hosts.clone(),
         in_flight_max: of.in_flight_max,
         prefetch: of.prefetch,

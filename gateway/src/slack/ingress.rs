@@ -30,6 +30,7 @@ use futures::StreamExt as _;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use troupe_runtime::bus;
+use troupe_runtime::live::Live;
 
 use super::inbound::{self, Inbound, Kind, SlackEvent};
 use super::signature::{NO_RETRY, SigningSecrets};
@@ -40,8 +41,8 @@ use crate::spool::{self, Spool, Stray, Taken};
 pub struct Ingress {
     /// Where events go.
     pub spool: Spool,
-    /// Who may sign; empty when Slack is not configured.
-    pub secrets: SigningSecrets,
+    /// Who may sign now; empty when Slack is not configured.
+    pub secrets: Live<SigningSecrets>,
     /// Its limits.
     pub options: IngressOptions,
     /// What it has seen so far.
@@ -100,13 +101,14 @@ pub struct IngressStats {
 impl Ingress {
     /// A door with this spool behind it.
     #[must_use]
-    pub fn new(spool: Spool, secrets: SigningSecrets, options: IngressOptions) -> Self {
+    pub fn new(spool: Spool, secrets: impl Into<Live<SigningSecrets>>, options: IngressOptions) -> Self {
         let room = Arc::new(Semaphore::new(options.bodies_bytes_max.min(Semaphore::MAX_PERMITS)));
-        Self { spool, secrets, options, stats: Arc::default(), now: Arc::new(Utc::now), room }
+        Self { spool, secrets: secrets.into(), options, stats: Arc::default(), now: Arc::new(Utc::now), room }
     }
 
     async fn receive(&self, request: Request) -> Result<Response, Turned> {
-        if self.secrets.is_empty() {
+        let secrets = self.secrets.get();
+        if secrets.is_empty() {
             return Err(Turned::NotConfigured);
         }
         let (parts, body) = request.into_parts();
@@ -116,7 +118,7 @@ impl Ingress {
         if inbound::is_ssl_check(content_type, &body) {
             return Ok(StatusCode::OK.into_response());
         }
-        if let Err(reason) = self.secrets.verify(&parts.headers, &body, (self.now)(), self.options.skew_seconds_max) {
+        if let Err(reason) = secrets.verify(&parts.headers, &body, (self.now)(), self.options.skew_seconds_max) {
             tracing::info!(component = "slack", %reason, "a request was refused");
             return Err(Turned::Refused);
         }

@@ -38,6 +38,7 @@ use troupe_runtime::bus::{self, Bus, Consumer, Delivery, QueueSpec};
 use troupe_runtime::domain::answer::{Answered, Origin};
 use troupe_runtime::domain::topic::{REPLY_QUEUE, reply_patterns};
 use troupe_runtime::fault::{Fault, Faulty};
+use troupe_runtime::live::Live;
 use troupe_runtime::store::Replies;
 use url::Url;
 
@@ -61,8 +62,8 @@ pub struct ReplySender {
 pub struct ReplyOptions {
     /// Where the Web API answers (`SLACK_API_BASE`); ends with a slash.
     pub api_base: Url,
-    /// `SLACK_BOT_TOKEN`; without it only slash commands can be answered.
-    pub bot_token: Option<SecretString>,
+    /// `SLACK_BOT_TOKEN` as it is now; without it only slash commands can be answered.
+    pub bot_token: Live<Option<SecretString>>,
     /// `SLACK_RESPONSE_HOSTS`: hosts that a `response_url` may have; `*.` stands for any words before.
     pub response_hosts: Vec<String>,
     /// Replies that are sent side by side.
@@ -99,7 +100,7 @@ impl ReplyOptions {
     pub fn new(api_base: Url) -> Self {
         Self {
             api_base,
-            bot_token: None,
+            bot_token: Live::default(),
             response_hosts: ["hooks.slack.com", "hooks.slack-gov.com", "*.slack.com"].map(str::to_owned).to_vec(),
             in_flight_max: 64,
             prefetch: 2_048,

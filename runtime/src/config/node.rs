@@ -7,6 +7,7 @@
 mod dotenv;
 mod example;
 mod formats;
+mod living;
 mod prices;
 mod section;
 mod sections;
@@ -30,6 +31,7 @@ use section::section;
 use variables::{VARIABLES, Variable, flag_name};
 
 pub use example::node_example;
+pub use living::LivingSources;
 pub use prices::Price;
 pub use sections::{
     Admin, Agents, Bus, Cache, Cluster, Http, HttpGet, Identity, Journal, Lease, Log, Models, Postgres, Rabbitmq,

@@ -4,6 +4,7 @@
 //! logged, and no error text holds the key: provider messages are cut and run through the redactor.
 
 use std::error::Error as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,11 +17,11 @@ use reqwest::{Client, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::timeout;
-use url::Url;
 
 use crate::secret::Redactor;
 
 use super::Error;
+use super::access::{Access, Way};
 
 /// A provider's message in an error is cut to so many characters.
 const MESSAGE_CHARS_MAX: usize = 300;
@@ -35,10 +36,8 @@ pub(super) struct Endpoint {
     pub(super) label: String,
     /// Follows no redirects: a key goes to the host it was meant for.
     pub(super) client: Client,
-    /// The full address of the method.
-    pub(super) url: Url,
-    /// Authentication and versions.
-    pub(super) headers: HeaderMap,
+    /// Where to, and with which key.
+    pub(super) access: Arc<Access>,
     /// Masks the key in what the provider says.
     pub(super) redactor: Redactor,
     /// Longest answer that is read, in bytes.
@@ -63,9 +62,26 @@ impl Answer {
 }
 
 impl Endpoint {
-    /// Posts `body`; an error status becomes an error.
+    /// Posts `body`; an error status becomes an error. A refusal of our key is answered with a newer one, if there is one.
     pub(super) async fn post(&self, body: &Value) -> Result<Answer, Error> {
-        let request = self.client.post(self.url.clone()).headers(self.headers.clone()).json(body);
+        let way = self.access.way()?;
+        let refusal = match self.send(&way, body).await {
+            Err(error @ Error::Status { status: 401 | 403, .. }) => error,
+            other => return other,
+        };
+        match self.access.other_than(&way).await {
+            Some(newer) => self.send(&newer, body).await,
+            None => Err(refusal),
+        }
+    }
+
+    /// Whether the model is at this host.
+    pub(super) fn is_at(&self, host: &str) -> bool {
+        self.access.way().is_ok_and(|way| way.url.host_str() == Some(host))
+    }
+
+    async fn send(&self, way: &Way, body: &Value) -> Result<Answer, Error> {
+        let request = self.client.post(way.url.clone()).headers(way.headers.clone()).json(body);
         let response = request.send().await.map_err(|error| self.broken(error))?;
         if !response.status().is_success() {
             return Err(self.refusal(response).await);

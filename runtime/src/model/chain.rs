@@ -4,6 +4,7 @@
 //! model are used up, or repeating makes no sense, the next model is asked. The request's deadline bounds it all. Built by
 //! [`super::Models`], held by the step actor. When everything failed, [`Error::Exhausted`] tells each model's last word.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,6 +15,7 @@ use crate::fault::{Fault, Faulty};
 use crate::progress::Progress;
 use crate::retry::Backoff;
 
+use super::access::Access;
 use super::{Error, Model, OnDelta, Price, Request};
 
 /// One model of a chain.
@@ -22,6 +24,8 @@ pub(super) struct Link {
     pub(super) label: String,
     /// Who is asked.
     pub(super) model: Box<dyn Model>,
+    /// How it is reached; `None` for one in this process.
+    pub(super) access: Option<Arc<Access>>,
     /// Limit of one try.
     pub(super) timeout: Duration,
     /// What it costs, if known.
@@ -69,6 +73,10 @@ impl Chain {
     async fn ask(&self, request: &Request, mut sink: Option<Sink<'_>>) -> Result<Completion, Error> {
         let mut failures = Vec::new();
         for link in &self.links {
+            // Only where a script stands last: elsewhere an agent is not ready without its keys.
+            if link.access.as_ref().is_some_and(|access| access.lacks_secret()) {
+                continue;
+            }
             match self.ask_link(link, request, sink.as_mut()).await {
                 Ok(completion) => return Ok(completion),
                 Err(Failed::Over(error)) => return Err(error),

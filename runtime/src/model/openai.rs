@@ -26,16 +26,12 @@ pub(super) struct OpenAi {
     endpoint: Endpoint,
     model: String,
     max_output_tokens: u32,
-    limit_field: &'static str,
 }
 
 impl OpenAi {
     /// The model of `spec` at `endpoint`.
     pub(super) fn new(spec: &ModelSpec, endpoint: Endpoint) -> Self {
-        // OpenAI's newer models refuse `max_tokens`, most other servers know nothing else.
-        let at_home = endpoint.url.host_str() == Some("api.openai.com");
-        let limit_field = if at_home { "max_completion_tokens" } else { "max_tokens" };
-        Self { endpoint, model: spec.model.clone(), max_output_tokens: spec.max_output_tokens, limit_field }
+        Self { endpoint, model: spec.model.clone(), max_output_tokens: spec.max_output_tokens }
     }
 
     fn body(&self, request: &Request) -> Value {
@@ -45,7 +41,9 @@ impl OpenAi {
         }
         messages.extend(request.messages.iter().map(message));
         let mut body = json!({"model": self.model, "messages": messages});
-        body[self.limit_field] = self.max_output_tokens.into();
+        // OpenAI's newer models refuse `max_tokens`, most other servers know nothing else.
+        let limit = if self.endpoint.is_at("api.openai.com") { "max_completion_tokens" } else { "max_tokens" };
+        body[limit] = self.max_output_tokens.into();
         if !request.tools.is_empty() {
             body["tools"] = request
                 .tools

@@ -183,7 +183,7 @@ where
 {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         // Values are written out before the span is locked: their Debug may log, or panic.
-        let mut fields = Fields::new(self.field_bytes_max);
+        let mut fields = Fields::new(self.field_bytes_max, self.redact.clone());
         attributes.record(&mut fields);
         if let Some(span) = context.span(id) {
             span.extensions_mut().replace(fields);
@@ -191,7 +191,7 @@ where
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        let mut fields = Fields::new(self.field_bytes_max);
+        let mut fields = Fields::new(self.field_bytes_max, self.redact.clone());
         values.record(&mut fields);
         if let Some(span) = context.span(id) {
             let mut extensions = span.extensions_mut();
@@ -203,7 +203,7 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = Fields::new(self.field_bytes_max);
+        let mut fields = Fields::new(self.field_bytes_max, self.redact.clone());
         event.record(&mut fields);
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(around) = span.extensions().get::<Fields>() {

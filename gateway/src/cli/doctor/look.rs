@@ -16,7 +16,7 @@ use troupe_runtime::bus::rabbitmq::{self, RabbitBus};
 use troupe_runtime::config::{Agents, load_agents, secret_names};
 use troupe_runtime::domain::agent::{ModelSpec, ProviderKind};
 use troupe_runtime::postgres;
-use troupe_runtime::secret::{SecretString, Secrets};
+use troupe_runtime::secret::{ExposeSecret as _, SecretString, Secrets};
 use troupe_runtime::sqlite::FILE_NAME;
 use troupe_runtime::store::redis_cache::{self, Look, RedisMemory};
 use url::Url;
@@ -152,7 +152,7 @@ pub(super) async fn models(limits: &Agents, secrets: &Secrets) -> Vec<Finding> {
             let mut alone = spec.clone();
             alone.models = vec![model.clone()];
             alone.tools.clear();
-            let name = secret_names(&alone).into_iter().find(|name| secrets.setting(name).is_none());
+            let name = secret_names(&alone).into_iter().find(|name| !secrets.is_set(name));
             providers.entry(model.provider.as_str()).or_default().push((name.unwrap_or_default(), model.clone()));
         }
     }
@@ -182,11 +182,10 @@ fn base_url(model: &ModelSpec, secrets: &Secrets) -> String {
         ProviderKind::Anthropic => ("ANTHROPIC_BASE_URL", "https://api.anthropic.com"),
         ProviderKind::Openai | ProviderKind::Scripted => ("OPENAI_BASE_URL", "https://api.openai.com/v1"),
     };
-    let written = model.base_url.as_ref().map(|template| {
-        let name = template.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
-        name.map_or(template.as_str(), |name| secrets.setting(name).unwrap_or_default()).to_owned()
-    });
-    written.or_else(|| secrets.setting(variable).map(str::to_owned)).unwrap_or_else(|| usual.to_owned())
+    // One that is missing was told of before.
+    let resolved = |template: &String| secrets.resolve(template).map(|url| url.expose_secret().to_owned());
+    let written = model.base_url.as_ref().map(|template| resolved(template).unwrap_or_default());
+    written.or_else(|| secrets.setting(variable)).unwrap_or_else(|| usual.to_owned())
 }
 
 /// Whether something accepts a connection where `url` points.

@@ -29,7 +29,7 @@ struct Stage {
 
 fn quick(slack: &SlackStandIn) -> ReplyOptions {
     ReplyOptions {
-        bot_token: Some(SecretString::from(BOT_TOKEN)),
+        bot_token: Some(SecretString::from(BOT_TOKEN)).into(),
         response_hosts: vec!["127.0.0.1".to_owned()],
         backoff: Duration::from_millis(1),
         // Long enough for a busy machine: a time-out that nobody asked for is a doubt that nobody expects.
@@ -298,7 +298,7 @@ async fn a_refusal_is_a_dead_letter_that_can_be_replayed() {
 
 #[tokio::test]
 async fn what_never_connects_climbs_the_ladder_and_is_given_up_without_a_doubt() {
-    let stage = stage_with(|options| options.bot_token = None).await;
+    let stage = stage_with(|options| options.bot_token = None.into()).await;
     let url = "http://127.0.0.1:1/commands/sekrit";
     let data = json!({"channel": "C1", "user": "U1", "response_url": url});
     let event = asked(Topic::slack_command("ask"), data);
@@ -330,7 +330,7 @@ async fn a_used_up_response_url_falls_back_to_those_who_may_see_it() {
 
 #[tokio::test]
 async fn without_a_token_a_used_up_url_and_a_message_are_dead_letters() {
-    let stage = stage_with(|options| options.bot_token = None).await;
+    let stage = stage_with(|options| options.bot_token = None.into()).await;
     stage.slack.misbehave(Misbehaviour::Status(404), 1);
     let (_, settled) = stage.answer(&command(&stage.slack, 1), "x", SlackReply::Thread).await;
     assert!(matches!(&settled[0], Settled::Rejected(_, cause) if cause == "response_url: status 404"), "{settled:?}");

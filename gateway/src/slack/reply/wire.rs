@@ -16,6 +16,7 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use troupe_runtime::live::Live;
 use url::Url;
 
 use super::ReplyOptions;
@@ -84,7 +85,7 @@ pub(super) struct Wire {
     /// Never through a proxy: what is on this machine is reached on this machine.
     loopback: Client,
     api_base: Url,
-    token: Option<SecretString>,
+    token: Live<Option<SecretString>>,
     answer_bytes_max: usize,
     pages_max: usize,
 }
@@ -129,8 +130,8 @@ impl Wire {
     }
 
     /// Whether there is a bot token.
-    pub(super) const fn has_token(&self) -> bool {
-        self.token.is_some()
+    pub(super) fn has_token(&self) -> bool {
+        self.token.get().is_some()
     }
 
     /// Says it.
@@ -265,7 +266,7 @@ impl Wire {
     }
 
     fn authorised(&self, request: RequestBuilder) -> Option<RequestBuilder> {
-        self.token.as_ref().map(|token| request.bearer_auth(token.expose_secret()))
+        self.token.get().as_ref().as_ref().map(|token| request.bearer_auth(token.expose_secret()))
     }
 }
 

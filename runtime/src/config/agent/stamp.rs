@@ -1,4 +1,4 @@
-//! What the folder of agents looks like from outside: cheap to take, and another one as soon as a file is another.
+//! What the folder of agents, and each other file that the node goes by, looks like from outside: cheap to take, and another one as soon as a file is another.
 //!
 //! Taken by whoever watches the folder, again and again; so no file is opened. Links are followed: a mounted configuration
 //! is replaced by turning one link (`..data`), and then every file behind it is another inode. What cannot be looked at is
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::folder::spec_files;
 
-/// The outside of a folder at one time.
+/// The outside of a folder and some files at one time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Stamp {
     files: Vec<(PathBuf, Result<Outside, io::ErrorKind>)>,
@@ -31,7 +31,14 @@ impl Stamp {
     /// Looks at the files that [`load_agents`](super::load_agents) would read. Never fails.
     #[must_use]
     pub fn of(dir: &Path) -> Self {
-        let Ok(paths) = spec_files(dir) else { return Self { files: Vec::new(), unread: true } };
+        Self::of_with(dir, Vec::new())
+    }
+
+    /// The same, and at these other files.
+    #[must_use]
+    pub fn of_with(dir: &Path, others: Vec<PathBuf>) -> Self {
+        let (mut paths, unread) = spec_files(dir).map_or((Vec::new(), true), |paths| (paths, false));
+        paths.extend(others);
         let outside = |path: PathBuf| {
             let outside = fs::metadata(&path).map(|file| Outside {
                 place: (file.dev(), file.ino()),
@@ -41,7 +48,7 @@ impl Stamp {
             });
             (path, outside.map_err(|error| error.kind()))
         };
-        Self { files: paths.into_iter().map(outside).collect(), unread: false }
+        Self { files: paths.into_iter().map(outside).collect(), unread }
     }
 }
 
@@ -99,8 +106,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let gone = dir.path().join("gone");
         fs::create_dir(&gone).unwrap();
-        let there = Stamp::of(&gone);
+        let (there, other) = (Stamp::of(&gone), || Stamp::of_with(&gone, vec![dir.path().join(".env")]));
         fs::remove_dir(&gone).unwrap();
         assert_ne!(Stamp::of(&gone), there);
+        let without = other();
+        fs::write(dir.path().join(".env"), "A=1").unwrap();
+        assert_ne!(other(), without, "a file elsewhere counts too, and with a folder that cannot be read");
     }
 }

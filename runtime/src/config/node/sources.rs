@@ -15,7 +15,7 @@ use crate::config::problem::{Problem, Problems};
 use crate::secret::Secrets;
 
 /// The file that is read when nothing names one and it is there.
-const DEFAULT_FILE: &str = "config/node.yaml";
+pub(crate) const DEFAULT_FILE: &str = "config/node.yaml";
 
 /// The file of variables in the working directory.
 pub(crate) const DOTENV_FILE: &str = ".env";
@@ -87,15 +87,20 @@ impl Sources {
         Problems(problems).or(Some(sources))
     }
 
-    /// Every variable by name, the environment before `.env`: what `${NAME}` in specs and in the node file stands for.
+    /// What `${NAME}` in specs and in the node file stands for, as it is now.
     #[must_use]
     pub fn secrets(&self) -> Secrets {
+        Secrets::new(self.variables())
+    }
+
+    /// Every variable by name, the environment before `.env`.
+    pub(crate) fn variables(&self) -> BTreeMap<String, String> {
         let set = |values: &BTreeMap<String, String>| {
             values.clone().into_iter().filter(|(_, value)| !value.is_empty()).collect::<BTreeMap<_, _>>()
         };
         let mut all = set(&self.dotenv);
         all.extend(set(&self.env));
-        Secrets::new(all)
+        all
     }
 
     /// What is set and has no effect: worth a line at start, no reason to stop.

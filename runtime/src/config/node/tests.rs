@@ -233,7 +233,7 @@ fn sources_are_gathered_from_the_working_directory() {
     let sources = gather(&[]).unwrap();
     let config = load(&sources).unwrap();
     assert_eq!((config.data_dir.as_path(), config.log.filter.as_str()), (Path::new("d"), "warn"));
-    assert_eq!((sources.secrets().setting("KEY"), std::env::var("KEY").ok()), (Some("k"), None));
+    assert_eq!((sources.secrets().setting("KEY").as_deref(), std::env::var("KEY").ok()), (Some("k"), None));
 
     let config = load(&gather(&[("TROUPE_CONFIG", "other.yaml")]).unwrap()).unwrap();
     assert_eq!(config.data_dir, Path::new("e"));

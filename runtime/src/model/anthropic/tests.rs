@@ -24,7 +24,7 @@ async fn server(reply: Reply) -> (FaultServer, Anthropic) {
         api_key: Some("key-for-tests-0002".into()),
         ..spec(ProviderKind::Anthropic)
     };
-    let model = Anthropic::new(&spec, models(&[]).anthropic_endpoint(&spec).unwrap());
+    let model = Anthropic::new(&spec, models(&[]).endpoint(&spec));
     (server, model)
 }
 

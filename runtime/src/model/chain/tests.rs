@@ -44,7 +44,7 @@ fn chain_of(links: Vec<Link>) -> Chain {
 }
 
 fn link(label: &str, model: impl Model + 'static) -> Link {
-    Link { label: label.into(), model: Box::new(model), timeout: Duration::from_secs(30), price: None }
+    Link { label: label.into(), model: Box::new(model), access: None, timeout: Duration::from_secs(30), price: None }
 }
 
 fn ask() -> Request {

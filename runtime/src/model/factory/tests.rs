@@ -11,6 +11,11 @@ use crate::model::fault_server::{FaultServer, Reply};
 
 /// Small limits, so that faults show in milliseconds.
 pub(in crate::model) fn models(secrets: &[(&str, &str)]) -> Models {
+    let secrets = secrets.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    models_of(Secrets::new(secrets))
+}
+
+pub(in crate::model) fn models_of(secrets: Secrets) -> Models {
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let options = ModelOptions {
         backoff: BackoffOptions {
@@ -24,8 +29,7 @@ pub(in crate::model) fn models(secrets: &[(&str, &str)]) -> Models {
         prices: BTreeMap::from([("m".to_owned(), Price { input_usd: 2.0, output_usd: 10.0 })]),
         ..ModelOptions::default()
     };
-    let secrets = secrets.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Models::new(Secrets::new(secrets), Models::client(&options).unwrap(), options).unwrap()
+    Models::new(secrets, Models::client(&options).unwrap(), options).unwrap()
 }
 
 pub(in crate::model) fn spec(provider: ProviderKind) -> ModelSpec {
@@ -81,6 +85,24 @@ async fn the_script_stands_in_for_models_without_a_key() {
     let completion = model.complete(&ask()).await.unwrap();
     assert_eq!((completion.text.as_str(), completion.provider.as_str()), ("by script", "scripted"));
     assert_eq!(models.scripted_calls().snapshot(), [(agent(), 0, 1)]);
+}
+
+#[tokio::test]
+async fn a_model_that_is_given_its_key_later_answers_from_then_on() {
+    let chat = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/wire/openai/chat.json"));
+    let (server, dir) = (FaultServer::start(vec![Reply::ok(chat)]).await, tempfile::tempdir().unwrap());
+    let key = dir.path().join("key");
+    let keyless = ModelSpec {
+        base_url: Some(server.base_url.clone()),
+        api_key: Some(format!("${{file:{}}}", key.display())),
+        ..spec(ProviderKind::Openai)
+    };
+    let secrets = Secrets::default();
+    let model = models_of(secrets.clone()).for_agent(&agent(), &[keyless, scripted()]).unwrap();
+    assert_eq!(model.complete(&ask()).await.unwrap().provider, "scripted");
+    std::fs::write(&key, "key-for-tests-0004").unwrap();
+    assert_eq!(secrets.renew(), []);
+    assert_eq!(model.complete(&ask()).await.unwrap().provider, "openai");
 }
 
 #[tokio::test]

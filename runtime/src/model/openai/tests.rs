@@ -26,7 +26,7 @@ async fn server(reply: Reply) -> (FaultServer, OpenAi) {
         ..spec(ProviderKind::Openai)
     };
     let models: Models = models(&[]);
-    let model = OpenAi::new(&spec, models.openai_endpoint(&spec).unwrap());
+    let model = OpenAi::new(&spec, models.endpoint(&spec));
     (server, model)
 }
 

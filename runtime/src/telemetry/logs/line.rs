@@ -18,15 +18,15 @@ const WORKSPACE_PREFIX: &str = "troupe_";
 const FIXED: [&str; 5] = ["timestamp", "level", "component", "message", "trace_id"];
 
 /// Fields by name, each at most so many bytes long.
-#[derive(Debug)]
 pub(super) struct Fields {
     values: BTreeMap<&'static str, Value>,
     bytes_max: usize,
+    redact: Redact,
 }
 
 impl Fields {
-    pub(super) const fn new(bytes_max: usize) -> Self {
-        Self { values: BTreeMap::new(), bytes_max }
+    pub(super) const fn new(bytes_max: usize, redact: Redact) -> Self {
+        Self { values: BTreeMap::new(), bytes_max, redact }
     }
 
     /// Later records of a span win over earlier ones.
@@ -56,6 +56,10 @@ impl Fields {
     }
 
     fn put_text(&mut self, field: &Field, mut text: String) {
+        if text.len() > self.bytes_max {
+            // Before it is cut: of a secret at the edge the redactor would not know the half that is left.
+            text = (self.redact)(&text).into_owned();
+        }
         if text.len() > self.bytes_max {
             text.truncate(text.floor_char_boundary(self.bytes_max));
             text.push('…');

@@ -94,6 +94,14 @@ fn a_long_value_is_cut_at_a_character() {
 }
 
 #[test]
+fn a_secret_at_the_edge_is_masked_before_the_cut() {
+    let redact: Redact = Arc::new(|text| Cow::Owned(text.replace("hunter2-hunter2", "***")));
+    let options = Options { field_bytes_max: 12, redact, ..Options::default() };
+    let lines = json(options, || tracing::info!(body = "0123hunter2-hunter2-and-more", "m"));
+    assert_eq!(lines[0]["body"], "0123***-and-…");
+}
+
+#[test]
 fn the_pretty_form_is_one_line_that_cannot_steer_a_terminal() {
     let options = Options { format: Format::Pretty, ..Options::default() };
     let lines = logged(options, || tracing::info!(target: "troupe_actors::step", text = "a\x1b[2Jb\nc", "done"));
