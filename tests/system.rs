@@ -14,6 +14,8 @@ mod asking;
 mod broker;
 #[path = "system/cache.rs"]
 mod cache;
+#[path = "system/canaries.rs"]
+mod canaries;
 #[path = "system/chaos.rs"]
 mod chaos;
 #[path = "system/check.rs"]

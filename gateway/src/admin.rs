@@ -1,7 +1,7 @@
 //! The admin listener: the API under `/v1`, health, readiness and metrics, all JSON but the metrics.
 //!
 //! ```text
-//! request ─► counted ─► panics caught ─► guard ─► time limit ─► handler ─► store · bus · troupe
+//! request ─► counted ─► panics caught ─► masked ─► guard ─► time limit ─► handler ─► store · bus · troupe
 //!                                                                  └─ Problem, whatever went wrong
 //! ```
 //!
@@ -212,6 +212,7 @@ impl Admin {
 pub fn router(admin: Admin) -> Router {
     let within = middleware::from_fn_with_state(admin.clone(), layers::within);
     let guarded = middleware::from_fn_with_state(admin.clone(), guard::guard);
+    let masked = middleware::from_fn_with_state(admin.clone(), layers::masked);
     let counted = middleware::from_fn_with_state((admin.clone(), "admin"), layers::counted);
     Router::new()
         .route("/v1/agents", get(agents::list))
@@ -245,6 +246,7 @@ pub fn router(admin: Admin) -> Router {
         .layer(DefaultBodyLimit::max(admin.options().body_bytes_max))
         .layer(within)
         .layer(guarded)
+        .layer(masked)
         .layer(CatchPanicLayer::custom(layers::fallen))
         .layer(counted)
         .with_state(admin)

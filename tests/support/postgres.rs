@@ -159,6 +159,18 @@ impl Postgres {
         url.replace(&format!(":{}/", self.port), &format!(":{}/", proxy.port()))
     }
 
+    /// Everything in a database, as statements.
+    ///
+    /// # Panics
+    /// When it cannot be dumped.
+    #[must_use]
+    pub fn dump(&self, database: &str) -> Vec<u8> {
+        let mut dump = self.command("pg_dump");
+        let said = dump.arg("--inserts").arg(self.url(database)).output().expect("pg_dump can be started");
+        assert!(said.status.success(), "pg_dump: {}", String::from_utf8_lossy(&said.stderr));
+        said.stdout
+    }
+
     /// The server's port.
     #[must_use]
     pub const fn port(&self) -> u16 {

@@ -187,6 +187,12 @@ impl RabbitMq {
         url.replace(&format!(":{}/", self.port), &format!(":{}/", proxy.port()))
     }
 
+    /// Where everything of it lies.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The broker's port.
     #[must_use]
     pub const fn port(&self) -> u16 {

@@ -1,22 +1,25 @@
-//! What surrounds every handler: a limit in time, a net under panics, a count, and headers that keep answers private.
+//! What surrounds every handler: a limit in time, a mask over refusals, a net under panics, a count, and headers that keep answers private.
 //!
-//! Put on by [`super::router`], outermost first: count, net, guard, limit. What they refuse is a problem like any other.
+//! Put on by [`super::router`], outermost first: count, net, mask, guard, limit. What they refuse is a problem like any other.
 
 use std::any::Any;
 use std::time::{Duration, Instant};
 
+use axum::body::{Body, to_bytes};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::HeaderValue;
-use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
-use super::Admin;
 use super::params::duration;
-use super::problem::{Class, Problem};
+use super::problem::{Class, PROBLEM_JSON, Problem};
+use super::{Admin, masking};
 
 /// The route of what matches none.
 const NO_ROUTE: &str = "none";
+/// Largest problem; ours have a bound for each part and stay far below.
+const PROBLEM_BYTES_MAX: usize = 1024 * 1024;
 
 /// Ends a request that takes longer than its limit; what it asked to wait for comes on top.
 pub(super) async fn within(State(admin): State<Admin>, request: Request, next: Next) -> Response {
@@ -55,6 +58,22 @@ pub(super) async fn counted(
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// Masks secrets in what is refused: a problem quotes what it refuses, and libraries quote what they like.
+pub(super) async fn masked(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    let (parts, body) = next.run(request).await.into_parts();
+    if parts.headers.get(CONTENT_TYPE).is_none_or(|kind| kind != PROBLEM_JSON) {
+        return Response::from_parts(parts, body);
+    }
+    let read = to_bytes(body, PROBLEM_BYTES_MAX).await.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let Some(mut problem) = read else {
+        return Response::from_parts(parts, Body::empty());
+    };
+    masking::mask(&mut problem, &admin.shared.setup.redact);
+    let (mut parts, body) = (parts, problem.to_string());
+    parts.headers.remove(CONTENT_LENGTH);
+    Response::from_parts(parts, Body::from(body))
 }
 
 /// What is answered when a handler panics; the panic itself is in the log.

@@ -17,6 +17,9 @@ use troupe_runtime::{bus, store};
 
 use crate::spool;
 
+/// The media type of problems.
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+
 /// When to come back where nobody has named a time.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 
@@ -227,7 +230,7 @@ impl IntoResponse for Problem {
         }
         let mut response = (status, Value::Object(body).to_string()).into_response();
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if let Some(wait) = self.retry_after {
             // Whole seconds, and never 0, which would mean at once.
             headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs_f64().ceil().max(1.0) as u64));

@@ -10,16 +10,19 @@
 //! key of the next call, also of runs that began with the old one; and a call that the provider refuses, for it knows the new key
 //! before we do, looks for a new key before it gives up. A value that makes no way (an address that is none) leaves the last one in use.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use url::Url;
 
 use super::{Error, anthropic, openai};
 use crate::domain::agent::{ModelSpec, ProviderKind};
+use crate::domain::chat::Completion;
 use crate::secret::{ExposeSecret as _, MissingSecret, SecretString, Secrets};
 
 /// How long a refused call waits for the secrets to be read again; a mounted folder may not answer.
@@ -77,6 +80,18 @@ impl Access {
         matches!(self.way(), Err(Error::MissingSecret(_)))
     }
 
+    /// Takes the secrets out of an answer: what a provider quotes would be kept, shown and sent on.
+    pub(super) fn hide(&self, completion: &mut Completion) {
+        let redactor = self.secrets.redactor();
+        let hide = |text: &mut String| {
+            if let Cow::Owned(hidden) = redactor.hide(text) {
+                *text = hidden;
+            }
+        };
+        [&mut completion.text, &mut completion.model].into_iter().chain(&mut completion.request_id).for_each(hide);
+        completion.tool_calls.iter_mut().for_each(|call| hide_in(&mut call.arguments, &hide));
+    }
+
     /// Another way than this, which was refused: read from where the secrets come from. `None` when they are what they were.
     ///
     /// Cancelled, the reading goes on and is the next call's gain.
@@ -129,6 +144,16 @@ impl Way {
             headers.insert(HeaderName::from_static("x-api-key"), sensitive(spec, &key)?);
         }
         Ok(Self { url, headers })
+    }
+}
+
+/// Every text of a value, however deep.
+fn hide_in(value: &mut Value, hide: &impl Fn(&mut String)) {
+    match value {
+        Value::String(text) => hide(text),
+        Value::Array(items) => items.iter_mut().for_each(|item| hide_in(item, hide)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| hide_in(field, hide)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

@@ -160,7 +160,7 @@ impl Chain {
         self.checked(link, request, completion)
     }
 
-    /// What holds for the answers of every wire: a bound on tool calls, ids that are unique, and a price.
+    /// What holds for the answers of every wire: a bound on tool calls, ids that are unique, no secrets, and a price.
     fn checked(&self, link: &Link, request: &Request, mut completion: Completion) -> Result<Completion, Error> {
         let asked = completion.tool_calls.len();
         if asked > self.tool_calls_max {
@@ -168,6 +168,9 @@ impl Chain {
             return Err(Error::BadAnswer { model: link.label.clone(), message });
         }
         make_ids_unique(&mut completion, request);
+        if let Some(access) = &link.access {
+            access.hide(&mut completion);
+        }
         if let Some(price) = &link.price {
             completion.usage.cost_microusd = price.cost_microusd(&completion.usage);
         }

@@ -55,6 +55,9 @@ impl Default for ModelOptions {
     }
 }
 
+/// A model, and how it is reached when it is not in this process.
+type Reached = (Box<dyn Model>, Option<Arc<Access>>);
+
 /// Makes the models of agents.
 pub struct Models {
     secrets: Secrets,
@@ -145,8 +148,8 @@ impl Models {
         Ok(Arc::new(Chain { links, backoff: self.backoff, tool_calls_max, streams }))
     }
 
-    /// One model, and how it is reached when it is not in this process.
-    fn model(&self, agent: &AgentName, spec: &ModelSpec) -> Result<(Box<dyn Model>, Option<Arc<Access>>), Error> {
+    /// One model of a chain.
+    fn model(&self, agent: &AgentName, spec: &ModelSpec) -> Result<Reached, Error> {
         let endpoint = self.endpoint(spec);
         let access = Some(endpoint.access.clone());
         Ok(match spec.provider {

@@ -13,8 +13,10 @@ pub(super) const BYTES_MIN: usize = 8;
 
 /// Every form of `value` that is long enough to be looked for.
 pub(super) fn forms(value: &str) -> BTreeSet<String> {
-    let mut forms = BTreeSet::from([value.to_owned(), format!("{value:?}").trim_matches('"').to_owned()]);
-    forms.insert(serde_json::Value::from(value).to_string().trim_matches('"').to_owned());
+    let mut forms = BTreeSet::from([value.to_owned(), in_debug(value)]);
+    let escaped = in_json(value);
+    // JSON within JSON: an event inside a text, a quoted request inside an answer.
+    forms.extend([in_json(&escaped), escaped]);
     for upper in [true, false] {
         // As addresses have it, as forms have it, and with nothing encoded but what would end the part of an address.
         forms.insert(percent(value, upper, |byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)));
@@ -36,6 +38,16 @@ pub(super) fn forms(value: &str) -> BTreeSet<String> {
     }
     forms.retain(|form| form.len() >= BYTES_MIN);
     forms
+}
+
+fn in_debug(value: &str) -> String {
+    let quoted = format!("{value:?}");
+    quoted.get(1..quoted.len() - 1).unwrap_or_default().to_owned()
+}
+
+fn in_json(value: &str) -> String {
+    let quoted = serde_json::Value::from(value).to_string();
+    quoted.get(1..quoted.len() - 1).unwrap_or_default().to_owned()
 }
 
 fn percent(value: &str, upper: bool, plain: impl Fn(u8) -> bool) -> String {
@@ -95,6 +107,7 @@ mod tests {
         for text in [
             "k\"e/y+1 2\\é%3",
             r#"{"a":"k\"e/y+1 2\\é%3"}"#,
+            r#"{"a":"{\"b\":\"k\\\"e/y+1 2\\\\é%3\"}"}"#,
             "x=k%22e%2Fy%2B1%202%5C%C3%A9%253&y",
             "x=k%22e%2fy%2b1%202%5c%c3%a9%253&y",
             "x=k%22e%2Fy%2B1+2%5C%C3%A9%253",

@@ -44,23 +44,28 @@ impl fmt::Debug for Redactor {
 }
 
 impl Redactor {
-    /// `text` with each secret replaced by `***`.
+    /// `text` with each secret replaced by `***`, and so is each word that looks like a token.
     #[must_use]
     pub fn mask<'text>(&self, text: &'text str) -> Cow<'text, str> {
-        let mut masked = Cow::Borrowed(text);
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(finder) = known.finder().filter(|finder| finder.is_match(text)) {
-            let mut without = String::with_capacity(text.len());
-            finder.replace_all_with(text, &mut without, |_, _, out| {
-                out.push_str(MASK);
-                true
-            });
-            masked = Cow::Owned(without);
-        }
+        let masked = self.hide(text);
         if TOKEN_PREFIXES.iter().any(|prefix| masked.contains(prefix)) {
-            masked = Cow::Owned(mask_tokens(&masked));
+            Cow::Owned(mask_tokens(&masked))
+        } else {
+            masked
         }
-        masked
+    }
+
+    /// `text` with each secret that is known replaced by `***`, and nothing else: for texts that people wait for.
+    #[must_use]
+    pub fn hide<'text>(&self, text: &'text str) -> Cow<'text, str> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(finder) = known.finder().filter(|finder| finder.is_match(text)) else { return Cow::Borrowed(text) };
+        let mut without = String::with_capacity(text.len());
+        finder.replace_all_with(text, &mut without, |_, _, out| {
+            out.push_str(MASK);
+            true
+        });
+        Cow::Owned(without)
     }
 
     /// Whether this value is masked.
@@ -130,7 +135,9 @@ mod tests {
 
     fn redactor(values: &[&str]) -> Redactor {
         let redactor = Redactor::default();
-        values.iter().for_each(|value| redactor.learn(value, |_| true));
+        for value in values {
+            redactor.learn(value, |_| true);
+        }
         redactor
     }
 
@@ -162,6 +169,7 @@ mod tests {
     fn words_that_look_like_tokens_are_masked_unresolved() {
         let redactor = Redactor::default();
         assert_eq!(redactor.mask("token=xoxb-123-456-abcdef&x"), "token=***&x");
+        assert_eq!(redactor.hide("a sk-loading-spinner"), "a sk-loading-spinner");
         assert_eq!(redactor.mask("Bearer sk-proj-ABCdef123456 (401)"), "Bearer *** (401)");
         assert_eq!(redactor.mask("task-list desk-lamp-number-one sk-1"), "task-list desk-lamp-number-one sk-1");
     }

@@ -111,12 +111,12 @@ fn a_file_that_goes_keeps_its_last_value_and_is_told_of() {
     assert_eq!(resolved(&secrets, &template), "the-last-value");
     for (change, why) in [("", "is empty"), ("gone", "cannot be read: ")] {
         if change == "gone" {
-            fs::remove_file(&path).unwrap()
+            fs::remove_file(&path).unwrap();
         } else {
-            fs::write(&path, change).unwrap()
+            fs::write(&path, change).unwrap();
         }
         let gone = secrets.renew();
-        assert_eq!(gone.iter().map(|gone| gone.path.clone()).collect::<Vec<_>>(), [path.clone()]);
+        assert_eq!(gone.iter().map(|gone| &gone.path).collect::<Vec<_>>(), [&path]);
         assert!(gone[0].why.starts_with(why) && gone[0].to_string().contains("its last value stays"), "{gone:?}");
         assert_eq!((resolved(&secrets, &template).as_str(), secrets.generation()), ("the-last-value", 0));
     }

@@ -53,6 +53,16 @@ async fn a_call_that_is_refused_looks_for_a_new_key_and_is_made_again_once() {
 }
 
 #[tokio::test]
+async fn an_answer_that_quotes_the_key_is_kept_without_it() {
+    let call = r#"{"id":"c","function":{"name":"say","arguments":"{\"to\":[\"key-number-one!\"]}"}}"#;
+    let answer = format!(r#"{{"choices":[{{"message":{{"content":"it is key-number-one","tool_calls":[{call}]}}}}]}}"#);
+    let (_server, _, model, _file) = stage(vec![Reply::ok(&answer)]).await;
+    let completion = model.complete(&Request::default()).await.unwrap();
+    assert_eq!(completion.text, "it is ***");
+    assert_eq!(completion.tool_calls[0].arguments, serde_json::json!({"to": ["***!"]}));
+}
+
+#[tokio::test]
 async fn a_value_that_cannot_be_used_leaves_the_last_one() {
     let (server, secrets, model, file) = stage(vec![Reply::ok(CHAT)]).await;
     for bad in ["two\nlines", "", "\u{7}"] {
