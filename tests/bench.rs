@@ -13,6 +13,7 @@
 //! | `drain_…` | tasks a second from a full queue, answers published and confirmed; processor time and rows a task | the lean pipe ([`pipe`]) |
 //! | `live_…`, `paced_…` | the same while the queue is filled; how long a task takes at 1,000 a second | the lean pipe |
 //! | `thinking_…` | tasks a second with a model that takes 200 ms | places / 0.2 s |
+//! | `poison_…` | how long a task takes while every step of another agent crashes | while that one has nothing to do |
 //! | `start` | from the start of the process to ready, with 20 agents | the same binary, printing its version |
 //! | `resident` | memory of that node when it idles | – |
 //!
@@ -47,6 +48,8 @@ mod load;
 mod node;
 #[path = "bench/pipe.rs"]
 mod pipe;
+#[path = "bench/poison.rs"]
+mod poison;
 #[path = "bench/process.rs"]
 mod process;
 #[path = "bench/sharing.rs"]
@@ -95,8 +98,9 @@ async fn main() {
         live::names(),
         thinking::names(),
         process::names(),
+        poison::names(),
     ];
-    let [tasks, sharing, journal, slow, drain, live, thinking, process] =
+    let [tasks, sharing, journal, slow, drain, live, thinking, process, poison] =
         groups.each_ref().map(|names| names.iter().any(|name| wanted(name)));
     let with_server = tasks || sharing || journal || drain || live || thinking;
     let postgres = if with_server { Postgres::start().await } else { None };
@@ -134,6 +138,10 @@ async fn main() {
     }
     if process {
         figures.extend(process::measure(ROUNDS).await);
+    }
+    // Last: it has a log.
+    if poison {
+        figures.extend(poison::measure(&folder("poison"), ROUNDS).await);
     }
     figures.retain(|figure| wanted(&figure.name));
     if figures.is_empty() {

@@ -54,6 +54,8 @@ mod history;
 mod letters;
 #[path = "system/outages.rs"]
 mod outages;
+#[path = "system/overload.rs"]
+mod overload;
 #[path = "system/reload.rs"]
 mod reload;
 #[path = "system/rotation.rs"]

@@ -318,6 +318,20 @@ impl Spool {
         Err(Error::Neither { bus, spool })
     }
 
+    /// Whether there is room for another event of this queue, as far as the spool knows: for a door whose caller can wait.
+    ///
+    /// What waits in the spool for a full queue holds up all that comes after it. One more behind it helps nobody.
+    ///
+    /// # Errors
+    /// [`bus::Error::QueueFull`] from when the drain has found the queue full until the spool is empty, or waits for
+    /// something else.
+    pub fn has_room(&self, queue: &str) -> Result<(), bus::Error> {
+        match self.shared.gate.standing().full {
+            Some((full, limit)) if full == queue => Err(bus::Error::QueueFull { queue: full, limit }),
+            _ => Ok(()),
+        }
+    }
+
     async fn direct(&self, event: &Arc<Event>, deadline: Instant) -> Result<usize, Doubt> {
         let limit = self.shared.options.publish_timeout;
         let publishing = timeout_at(deadline, self.bus.publish(Arc::clone(event), Routing::Mandatory));

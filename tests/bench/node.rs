@@ -7,11 +7,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
+use troupe_actors::pool::Member;
+use troupe_actors::served::Served;
 use troupe_actors::stage;
 use troupe_actors::troupe::Troupe;
 use troupe_runtime::bus::{QueueSpec, Routing};
@@ -105,8 +107,15 @@ impl Node {
 
     /// A node that stands on this; its replies wait in their queue.
     pub(crate) async fn unheard(ports: Arc<Ports>) -> Self {
+        Self::beside(ports, Vec::new()).await
+    }
+
+    /// The same, with other agents beside the bench's.
+    pub(crate) async fn beside(ports: Arc<Ports>, mut members: Vec<Member>) -> Self {
         let spec = parse_agent("bench.yaml", AGENT, &Agents::default()).expect("the bench's agent");
-        let started = Troupe::start(ports.clone(), vec![spec], stage::Options::default(), Vec::new()).await;
+        let served = Served::prepare(&ports, spec).expect("it can be served");
+        members.push(Member { spec: Arc::new(served.spec.clone()), served: Ok(Arc::new(served)) });
+        let started = Troupe::start_prepared(ports.clone(), members, stage::Options::default(), Vec::new()).await;
         let (troupe, _over) = started.expect("the troupe");
         Self { troupe, ports, waiting: Waiting::default(), heard: Arc::default(), listener: None }
     }
@@ -135,6 +144,21 @@ impl Node {
     pub(crate) async fn load(&self, tasks: usize, duration: Duration) -> Load {
         let asker = |_| Asker { ports: self.ports.clone(), waiting: self.waiting.clone() };
         closed_loop((0..tasks).map(asker).collect(), duration).await.1
+    }
+
+    /// Asks so many times, at a pace, whether or not the answers are there; how long each took, in milliseconds.
+    pub(crate) async fn at_a_pace(&self, tasks: usize, every: Duration) -> Vec<f64> {
+        let (mut pace, mut asking) = (tokio::time::interval(every), JoinSet::new());
+        for _ in 0..tasks {
+            pace.tick().await;
+            let mut asker = Asker { ports: self.ports.clone(), waiting: self.waiting.clone() };
+            asking.spawn(async move {
+                let begun = Instant::now();
+                asker.once().await;
+                begun.elapsed().as_secs_f64() * 1000.0
+            });
+        }
+        asking.join_all().await
     }
 
     /// Rows that the bus writes for one event, from publish to acknowledgement.

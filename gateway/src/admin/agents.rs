@@ -16,6 +16,7 @@ use troupe_actors::troupe::Submission;
 use troupe_runtime::domain::agent::{AgentName, ExecutionMode};
 use troupe_runtime::domain::event::Priority;
 use troupe_runtime::domain::task::TaskStatus;
+use troupe_runtime::domain::topic::inbox_queue;
 
 use super::Admin;
 use super::identity::Known;
@@ -114,6 +115,9 @@ pub(super) async fn submit(
     let Asked { input, priority, session } = checked(asked, options.key_bytes_max)?;
     let submission = Submission { input, priority, session, idempotency_key };
     let (id, event) = admin.troupe().asked(&agent, submission).await?;
+    if let Ok(name) = agent.parse() {
+        admin.spool().has_room(&inbox_queue(&name))?;
+    }
     admin.spool().publish(event, Stray::Bury).await?;
     let submitted = Submitted { id, agent, at: Utc::now() };
     admin.shared.recent.add(submitted.clone());

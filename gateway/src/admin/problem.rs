@@ -49,6 +49,8 @@ pub(super) enum Class {
     Invalid,
     /// A bug of ours.
     Internal,
+    /// More than the node takes; what was taken before is worked off first.
+    Busy,
     /// Not now.
     Unavailable,
 }
@@ -66,6 +68,7 @@ impl Class {
             Self::TooLarge => ("too-large", StatusCode::PAYLOAD_TOO_LARGE, "Too large"),
             Self::MediaType => ("media-type", StatusCode::UNSUPPORTED_MEDIA_TYPE, "Only JSON is read"),
             Self::Invalid => ("invalid", StatusCode::UNPROCESSABLE_ENTITY, "The request makes no sense"),
+            Self::Busy => ("busy", StatusCode::TOO_MANY_REQUESTS, "Too much at a time"),
             Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "Something of ours is wrong"),
             Self::Unavailable => ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "Not now"),
         }
@@ -93,7 +96,7 @@ pub(super) struct Problem {
 
 impl Problem {
     pub(super) fn new(class: Class, detail: impl Into<String>) -> Self {
-        let retry_after = (class == Class::Unavailable).then_some(RETRY_AFTER_DEFAULT);
+        let retry_after = matches!(class, Class::Busy | Class::Unavailable).then_some(RETRY_AFTER_DEFAULT);
         Self { class, detail: detail.into(), more: Map::new(), retry_after }
     }
 
@@ -178,6 +181,9 @@ impl From<bus::Error> for Problem {
         match &error {
             bus::Error::Unroutable(topic) => Self::invalid(error.to_string()).with("topic", topic.as_str()),
             bus::Error::NoQueue(_) => Self::not_found(error.to_string()),
+            bus::Error::QueueFull { queue, .. } => {
+                Self::new(Class::Busy, error.to_string()).with("queue", queue.as_str())
+            }
             bus::Error::Kept { .. } => Self::new(Class::Conflict, error.to_string()),
             bus::Error::TooLarge { .. } => Self::new(Class::TooLarge, error.to_string()),
             _ => Self::of(&error),
@@ -262,7 +268,7 @@ mod tests {
         assert_eq!(status(bus::Error::Kept { queue: text(), why: text() }), (409, false));
         assert_eq!(status(troupe::Error::Configured("x".parse().unwrap())), (409, false));
         assert_eq!(status(bus::Error::TooLarge { bytes: 2, limit: 1 }), (413, false));
-        assert_eq!(status(bus::Error::QueueFull { queue: text(), limit: 1 }), (503, true));
+        assert_eq!(status(bus::Error::QueueFull { queue: text(), limit: 1 }), (429, true));
         assert_eq!(status(bus::Error::Unavailable(text())), (503, true));
         assert_eq!(status(bus::Error::Internal(text())), (500, false));
         let spool = spool::Failure::Full(1);

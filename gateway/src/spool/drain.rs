@@ -281,7 +281,14 @@ impl Drain {
                 timeout(limit, buried).await.map_err(silent)?.map_err(away)?;
                 Ok(Fate::Buried)
             }
-            Err(error) => Err(away(error)),
+            Err(error) => {
+                let full = match &error {
+                    bus::Error::QueueFull { queue, limit } => Some((queue.clone(), *limit)),
+                    _ => None,
+                };
+                self.shared.gate.finds(full);
+                Err(away(error))
+            }
         }
     }
 

@@ -46,6 +46,8 @@ pub(super) struct Standing {
     pub(super) bus_error: Option<String>,
     /// Since when.
     pub(super) failing_since: Option<Instant>,
+    /// A queue that had no room, and its limit; since then the spool has not been empty.
+    pub(super) full: Option<(String, u64)>,
 }
 
 /// The gate.
@@ -70,7 +72,8 @@ impl Gate {
     /// A gate before a spool that holds so much.
     pub(super) fn new(events: u64, bytes: u64, isolated_bytes: u64, bytes_max: u64) -> Self {
         let mode = if events == 0 { Mode::Direct } else { Mode::Spooling };
-        let standing = Standing { mode, events, bytes, isolated_bytes, bus_error: None, failing_since: None };
+        let standing =
+            Standing { mode, events, bytes, isolated_bytes, bus_error: None, failing_since: None, full: None };
         Self { standing: watch::Sender::new(standing), bytes_max }
     }
 
@@ -130,6 +133,7 @@ impl Gate {
             if now.events == 0 {
                 now.bytes = 0;
                 now.mode = Mode::Direct;
+                now.full = None;
             }
         });
     }
@@ -137,6 +141,15 @@ impl Gate {
     /// So many bytes lie aside.
     pub(super) fn isolated(&self, bytes: u64) {
         self.standing.send_modify(|now| now.isolated_bytes = bytes);
+    }
+
+    /// The bus has said of the next event that its queue is full, or that it is something else.
+    pub(super) fn finds(&self, full: Option<(String, u64)>) {
+        self.standing.send_if_modified(|now| {
+            let changed = now.full != full;
+            now.full = full;
+            changed
+        });
     }
 
     /// The bus takes events again.
@@ -274,5 +287,21 @@ mod tests {
         assert!(!gate.is_direct(soon()).await, "after its limit");
         gate.resume();
         assert_eq!(gate.standing().mode, Mode::Spooling);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_was_full_counts_as_full_until_the_spool_is_empty_or_sticks_at_something_else() {
+        let gate = gate_of(2, 20, 0);
+        let full = Some(("q".to_owned(), 5));
+        gate.finds(full.clone());
+        gate.fails("q is full".into());
+        gate.takes();
+        gate.leave(1, 10);
+        assert_eq!(gate.standing().full, full, "others wait for the same room");
+        gate.finds(None);
+        assert_eq!(gate.standing().full, None);
+        gate.finds(full);
+        gate.leave(1, 10);
+        assert_eq!(gate.standing().full, None);
     }
 }

@@ -18,6 +18,22 @@ async fn a_bus_that_is_well_gets_everything_and_the_disk_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_full_queue_is_joined_by_nobody_who_can_wait_elsewhere() {
+    let house = House::open(options()).await;
+    house.bus.is(Mood::Away);
+    house.publish_all(0..3).await;
+    house.until("a failed try", |report| report.bus_error.is_some()).await;
+    assert!(house.spool.has_room("q").is_ok(), "a bus that is away has queues with room");
+    house.bus.is(Mood::QueueFull);
+    house.until("a full queue", |report| report.bus_error.as_deref().is_some_and(|why| why.contains("holds"))).await;
+    assert!(matches!(house.spool.has_room("q"), Err(bus::Error::QueueFull { queue, limit: 0 }) if queue == "q"));
+    assert!(house.spool.has_room("another").is_ok());
+    house.bus.is(Mood::Well);
+    house.empty().await;
+    assert!(house.spool.has_room("q").is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_outage_costs_no_event_and_no_order() {
     let house = House::open(options()).await;
     let mut consumer = house.bus.consumer().await;

@@ -1,0 +1,126 @@
+//! What a poisoned agent costs its neighbours: how long their tasks take while every step of an agent beside them crashes,
+//! beside how long they take when it has nothing to do, in the same rounds.
+//!
+//! The poisoned agent's model panics, as a bug of ours would: each of its tasks is three crashes of a step actor, with the
+//! product's waits between them, a dead letter at the end, and lines in the log, which is written to a file as a node's would be.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::json;
+use tokio::time::interval;
+use troupe_actors::pool::Member;
+use troupe_actors::served::Served;
+use troupe_runtime::bus::Routing;
+use troupe_runtime::config::{Agents, parse_agent};
+use troupe_runtime::domain::agent::AgentName;
+use troupe_runtime::domain::chat::Completion;
+use troupe_runtime::domain::event::Event;
+use troupe_runtime::domain::topic::Topic;
+use troupe_runtime::model::{self, Model, Request};
+use troupe_runtime::telemetry::logs;
+use troupe_tests::wait::{PATIENCE, until};
+
+use crate::figure::{Figure, percentile};
+use crate::node::{Node, Place};
+
+const NAMES: [&str; 2] = ["poison_p50", "poison_p99"];
+/// The neighbours' tasks of a round, and their pace.
+const TASKS: usize = 1_000;
+const EVERY: Duration = Duration::from_millis(5);
+/// The pace of the poisoned agent's tasks.
+const POISON_EVERY: Duration = Duration::from_millis(50);
+
+const AGENT: &str = r"
+name: taster
+type: bench
+execution_mode: autonomous
+llm_config: {provider: scripted, model: poison, script: [{reply: never}]}
+instructions: Taste.
+";
+
+/// A bug of ours.
+struct Poison;
+
+#[async_trait]
+impl Model for Poison {
+    #[expect(clippy::panic, reason = "that is what it is for")]
+    async fn complete(&self, _request: &Request) -> Result<Completion, model::Error> {
+        panic!("swallowed poison")
+    }
+}
+
+/// What can be asked for.
+pub(crate) fn names() -> Vec<String> {
+    NAMES.map(str::to_owned).into()
+}
+
+/// All figures of this file. The process has a log from here on.
+pub(crate) async fn measure(dir: &Path, rounds: usize) -> Vec<Figure> {
+    let options = logs::Options { output: logs::Output::File(dir.join("log")), ..logs::Options::default() };
+    logs::install(options).expect("a log");
+    let ports = Place::new(&dir.join("node"), None).open().await;
+    let spec = parse_agent("taster.yaml", AGENT, &Agents::default()).expect("the poisoned agent");
+    let mut served = Served::prepare(&ports, spec).expect("it can be served");
+    served.model = Arc::new(Poison);
+    let taster = Member { spec: Arc::new(served.spec.clone()), served: Ok(Arc::new(served)) };
+    let mut node = Node::beside(ports, vec![taster]).await;
+    node.listen().await;
+    let mut series: [Vec<f64>; 4] = <_>::default();
+    let mut letters = 0;
+    for round in 0..=rounds {
+        let calm = node.at_a_pace(TASKS, EVERY).await;
+        let (poisoned, swallowed) = poisoned(&node).await;
+        letters += swallowed;
+        // Nothing of this round reaches into the next.
+        until("the dead letters", PATIENCE, async || (given_up(&node).await == letters).then_some(())).await;
+        // The first round warms caches and statements.
+        if round > 0 {
+            let at = |latencies: &[f64]| [percentile(latencies, 0.5), percentile(latencies, 0.99)];
+            let values = [at(&poisoned), at(&calm)].concat();
+            series.iter_mut().zip(values).for_each(|(series, value)| series.push(value));
+        }
+    }
+    node.stop().await;
+    let [p50, p99, calm_p50, calm_p99] = series;
+    let conditions = format!(
+        "{TASKS} tasks, {} a second, while {} tasks a second of another agent crash three times each; {letters} dead letters; \
+         embedded parts",
+        1000 / EVERY.as_millis(),
+        1000 / POISON_EVERY.as_millis()
+    );
+    let figure = |name: &str, rounds, calm| Figure {
+        name: name.to_owned(),
+        unit: "ms",
+        rounds,
+        baseline: Some(("ms, while it has nothing to do", calm)),
+        conditions: conditions.clone(),
+    };
+    vec![figure(NAMES[0], p50, calm_p50), figure(NAMES[1], p99, calm_p99)]
+}
+
+/// The neighbours' latencies, and how many tasks the poisoned agent was given meanwhile.
+async fn poisoned(node: &Node) -> (Vec<f64>, u64) {
+    let agent: AgentName = "taster".parse().expect("a name");
+    let mut given = 0;
+    let giving = async {
+        let mut pace = interval(POISON_EVERY);
+        loop {
+            pace.tick().await;
+            let event = Event::new(Topic::agent_task(&agent), "/bench", json!({"input": "Taste this."}));
+            node.ports.bus.publish(Arc::new(event), Routing::Mandatory).await.expect("published");
+            given += 1;
+        }
+    };
+    let latencies = tokio::select! {
+        () = giving => Vec::new(),
+        latencies = node.at_a_pace(TASKS, EVERY) => latencies,
+    };
+    (latencies, given)
+}
+
+async fn given_up(node: &Node) -> u64 {
+    node.ports.bus.health().await.expect("the bus").dead_letters
+}
