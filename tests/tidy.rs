@@ -99,6 +99,11 @@ fn no_machine_is_named() {
 }
 
 #[test]
+fn panics_unwind() {
+    none("another panic strategy", &text::strategies(&TEXTS));
+}
+
+#[test]
 fn migrations_are_numbered_and_run() {
     none("a migration out of line", &migrations::numbering(&TEXTS));
 }

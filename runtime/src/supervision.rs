@@ -23,6 +23,13 @@
 //! 5. A panic or a stop drops the queue, although every cast returned `Ok`. Only a drain handles it.
 //! 6. Supervision events wait behind the running handler. A supervisor therefore never awaits long work.
 //! 7. Every message derives `ractor_cluster_derive::RactorMessage`: the `cluster` feature is on for the whole build.
+//!    Without it a type is no message:
+//!
+//!    ```compile_fail,E0277
+//!    struct Plain;
+//!    fn is_a_message<M: ractor::Message>() {}
+//!    is_a_message::<Plain>();
+//!    ```
 //! 8. `panic = "abort"` would end all of this; never set it.
 //!
 //! A restart budget is about an actor and ends in `unavailable`. A step's attempts are about work, live in the store and

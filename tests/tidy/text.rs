@@ -1,5 +1,7 @@
 //! How a file is written: its head, its length, its functions, its name, and what product code does not do.
 
+use std::path::Path;
+
 use super::finding::Finding;
 use super::floors::has_word;
 use super::source::{Source, item_length};
@@ -149,6 +151,23 @@ pub(crate) fn machine_paths(texts: &[Text]) -> Vec<Finding> {
     })
 }
 
+/// Supervision is built on panics that unwind: no manifest may choose another strategy.
+pub(crate) fn strategies(texts: &[Text]) -> Vec<Finding> {
+    let setting =
+        |line: &str, word: &str| line.split('#').next().is_some_and(|line| line.replace(' ', "").contains(word));
+    let mut found = Vec::new();
+    for text in texts.iter().filter(|text| Path::new(&text.path).extension().is_some_and(|end| end == "toml")) {
+        let one = std::slice::from_ref(text);
+        found.extend(lines_with(
+            one,
+            &["panic=\"abort\"", "panic='abort'"],
+            "a fallen actor would end the node",
+            setting,
+        ));
+    }
+    found
+}
+
 fn lines_with(texts: &[Text], words: &[&str], why: &str, has: impl Fn(&str, &str) -> bool) -> Vec<Finding> {
     let mut found = Vec::new();
     // The lock file and the licence are not written by us.
@@ -233,5 +252,13 @@ mod tests {
         ];
         assert_eq!(places(&unfinished(&bad)), ["docs/a.md:2"]);
         assert_eq!(places(&machine_paths(&bad)), ["b.toml:1"]);
+    }
+
+    #[test]
+    fn an_abort_is_found_in_manifests_only() {
+        let text = |path: &str, text: &str| Text { path: path.into(), text: text.to_owned() };
+        let abort = "[profile.release]\npanic = \"abort\"\n# panic = \"abort\"\npanic = \"unwind\"";
+        let bad = [text("Cargo.toml", abort), text("docs/a.md", abort), text(".cargo/config.toml", "panic='abort'")];
+        assert_eq!(places(&strategies(&bad)), ["Cargo.toml:2", ".cargo/config.toml:1"]);
     }
 }
