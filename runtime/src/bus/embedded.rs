@@ -23,6 +23,7 @@ mod statements;
 mod window;
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -46,6 +47,8 @@ use crate::domain::event::Event;
 use crate::domain::topic::TopicPattern;
 use crate::sqlite::{self, Database};
 
+/// Declarations that are under way at a time, at most.
+const DECLARED_AT_ONCE: usize = 128;
 /// How long a task waits after the disk refused, at first and at most.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -62,8 +65,9 @@ struct Inner {
     options: Options,
     aging: Aging,
     known: Mutex<Known>,
-    /// One declaration after the other, so that memory and disk see them in one order.
-    declaring: tokio::sync::Mutex<()>,
+    /// One declaration of a queue after the other, so that memory and disk see them in one order; those of different queues side
+    /// by side, so that they share transactions. A queue's is found by its name.
+    declaring: [tokio::sync::Mutex<()>; DECLARED_AT_ONCE],
     cache: Arc<Cache>,
     last_seq: AtomicI64,
     unroutable: AtomicU64,
@@ -116,7 +120,7 @@ impl EmbeddedBus {
             aging: Aging::new(options.aging),
             options,
             known: Mutex::new(known),
-            declaring: tokio::sync::Mutex::default(),
+            declaring: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             cache,
             last_seq: AtomicI64::new(stored.last_seq),
             unroutable: AtomicU64::new(0),
@@ -293,9 +297,16 @@ impl Inner {
         }
     }
 
+    /// What whoever declares or removes a queue holds meanwhile.
+    fn turn(&self, queue: &str) -> &tokio::sync::Mutex<()> {
+        let mut hasher = DefaultHasher::new();
+        queue.hash(&mut hasher);
+        &self.declaring[hasher.finish() as usize % DECLARED_AT_ONCE]
+    }
+
     async fn declare(&self, spec: QueueSpec) -> Result<(), Error> {
-        let _one_by_one = self.declaring.lock().await;
         let QueueSpec { name, bindings, single_active_consumer } = spec;
+        let _one_by_one = self.turn(&name).lock().await;
         let (known, patterns) =
             self.routes(|routes| (routes.named(&name).cloned(), routes.patterns(&name).map(<[_]>::to_vec)));
         if let (Some(cell), Some(mut patterns)) = (&known, patterns) {
@@ -323,7 +334,7 @@ impl Inner {
 
     /// Nothing may come in from the first look on, or an event could be confirmed and removed.
     async fn remove(&self, name: &str) -> Result<(), Error> {
-        let _one_by_one = self.declaring.lock().await;
+        let _one_by_one = self.turn(name).lock().await;
         let cell = self.cell(name)?;
         let patterns = self.routes(|routes| routes.patterns(name).map(<[_]>::to_vec)).unwrap_or_default();
         cell.lock().give_up(name)?;

@@ -3,6 +3,8 @@
 //! Every write is one operation of the group-commit writer and becomes one statement for all operations of its kind in
 //! the batch. Who calls: the bus and its two tasks. What fails is a [`sqlite::Error`], mapped by the bus.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use sqlx::{Row as _, SqliteConnection};
@@ -29,26 +31,38 @@ pub(super) struct Declare {
 impl Write for Declare {
     type Reply = i64;
 
+    /// Three statements for all of them: a node with thousands of agents declares as many queues at its first start.
     async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<i64>, sqlite::Error> {
-        let mut ids = Vec::with_capacity(batch.len());
-        for queue in batch {
-            let id: i64 = sqlx::query_scalar(
-                "insert into bus_queues (name, single_active) values (?1, ?2)
-                 on conflict (name) do update set single_active = excluded.single_active returning id",
-            )
-            .bind(&queue.name)
-            .bind(queue.single_active)
-            .fetch_one(&mut *connection)
+        // Of one that is declared twice the last word holds.
+        let last: HashMap<&str, &Self> = batch.iter().map(|queue| (queue.name.as_str(), *queue)).collect();
+        let queues: Vec<(&str, bool)> = last.values().map(|queue| (queue.name.as_str(), queue.single_active)).collect();
+        let rows: Vec<(String, i64)> = sqlx::query_as(
+            "insert into bus_queues (name, single_active) select value ->> 0, value ->> 1 from json_each(?1) where true
+             on conflict (name) do update set single_active = excluded.single_active returning name, id",
+        )
+        .bind(json(&queues)?)
+        .fetch_all(&mut *connection)
+        .await?;
+        let ids: HashMap<String, i64> = rows.into_iter().collect();
+        let id = |name: &str| {
+            ids.get(name).copied().ok_or_else(|| sqlite::Error::Statement(format!("queue {name} was not written")))
+        };
+        sqlx::query("delete from bus_bindings where queue in (select value from json_each(?1))")
+            .bind(json(&ids.values().collect::<Vec<_>>())?)
+            .execute(&mut *connection)
             .await?;
-            sqlx::query("delete from bus_bindings where queue = ?1").bind(id).execute(&mut *connection).await?;
-            sqlx::query("insert or ignore into bus_bindings (queue, pattern) select ?1, value from json_each(?2)")
-                .bind(id)
-                .bind(json(&queue.patterns)?)
-                .execute(&mut *connection)
-                .await?;
-            ids.push(id);
+        let mut bindings = Vec::new();
+        for (name, queue) in &last {
+            let id = id(name)?;
+            bindings.extend(queue.patterns.iter().map(|pattern| (id, pattern.as_str())));
         }
-        Ok(ids)
+        sqlx::query(
+            "insert or ignore into bus_bindings (queue, pattern) select value ->> 0, value ->> 1 from json_each(?1)",
+        )
+        .bind(json(&bindings)?)
+        .execute(&mut *connection)
+        .await?;
+        batch.iter().map(|queue| id(&queue.name)).collect()
     }
 }
 
