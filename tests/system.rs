@@ -62,6 +62,8 @@ mod reload;
 mod rotation;
 #[path = "system/runs.rs"]
 mod runs;
+#[path = "system/scale.rs"]
+mod scale;
 #[path = "system/start.rs"]
 mod start;
 #[path = "system/upgrade.rs"]

@@ -180,7 +180,7 @@ fn member(ports: &Ports, orders: &Orders, client: &Client) -> Outcome<Member> {
         served.terms.insert(name.to_owned(), ToolTerms { effect, rule: Rule::Allow });
     }
     served.offers = served.tools.offers();
-    Ok(Member { spec: Arc::new(served.spec.clone()), served: Ok(Arc::new(served)) })
+    Ok(Member { spec: served.spec.clone(), served: Ok(Arc::new(served)) })
 }
 
 /// Passes on every end that the bus tells, and only then takes it off the bus.

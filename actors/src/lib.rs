@@ -9,6 +9,7 @@
 //! │  │  ├─ researcher/0      agent actor: starts steps, always answers
 //! │  │  │  └─ step 01J…      step actor: its handler is the step
 //! │  │  └─ researcher/1
+//! │  ├─ autonomous-2         one more, when there are many agents
 //! │  ├─ collaborative
 //! │  ├─ continuous
 //! │  ├─ recovery             takes up what nobody works on

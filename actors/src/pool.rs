@@ -1,6 +1,7 @@
-//! The pool: supervisor of all agents of one execution mode on one node.
+//! The pool: supervisor of agents of one execution mode on one node; of all of them, while they are not too many.
 //!
-//! Started by the orchestrator; messaged by the orchestrator, by its own inboxes and by the recovery. Owns the instances
+//! Started by the orchestrator, which has several for a mode with more agents than one supervisor is to look after (the
+//! [roster](crate::roster) says who is in which; none knows of the others); messaged by the orchestrator, by its own inboxes and by the recovery. Owns the instances
 //! (agent actors) and the inbox of each agent, one for one: a fall is nobody else's affair. Work goes round robin over
 //! the instances that live. When an instance falls, what it had in hand is handed to its next life, which goes on from
 //! the journals; when its restart budget is spent, to the others. When no instance is left the inbox closes, and what
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
-use troupe_runtime::domain::agent::ExecutionMode;
+use troupe_runtime::domain::agent::AgentName;
 use troupe_runtime::supervision::{ChildContext, ChildEvent, Children, ChildrenOptions, Tree};
 
 pub(crate) use self::company::AGENT;
@@ -25,7 +26,8 @@ use self::company::Company;
 pub use self::company::Member;
 pub use self::message::PoolMessage;
 use self::view::Look;
-use crate::roster::Roster;
+use crate::registry::AgentView;
+use crate::roster::{PoolId, Roster};
 use crate::stage::Stage;
 use crate::work::Work;
 
@@ -33,7 +35,7 @@ use crate::work::Work;
 pub struct Pool {
     stage: Stage,
     roster: Roster,
-    mode: ExecutionMode,
+    id: PoolId,
     path: String,
     tree: Tree,
 }
@@ -50,14 +52,9 @@ pub struct Troop {
 
 impl Pool {
     /// Starts one life of it.
-    pub async fn start(
-        stage: Stage,
-        roster: Roster,
-        mode: ExecutionMode,
-        context: ChildContext,
-    ) -> Result<ActorCell, SpawnErr> {
+    pub async fn start(stage: Stage, roster: Roster, id: PoolId, context: ChildContext) -> Result<ActorCell, SpawnErr> {
         let (path, tree) = (context.path.clone(), context.tree.clone());
-        context.spawn(Self { stage, roster, mode, path, tree }, ()).await
+        context.spawn(Self { stage, roster, id, path, tree }, ()).await
     }
 
     /// Takes work in hand and gives it to somebody who lives.
@@ -128,6 +125,23 @@ impl Pool {
         }
     }
 
+    /// How the agents stand, or the one.
+    fn views(&self, troop: &Troop, agent: Option<&AgentName>) -> Vec<AgentView> {
+        let look = Look {
+            stage: &self.stage,
+            tree: &self.tree,
+            pool: &self.path,
+            children: &troop.children,
+            at_work: self.stage.in_hand.by_seat(self.id),
+        };
+        match agent {
+            Some(agent) => {
+                troop.companies.get(agent.as_str()).map(|company| view::agent(company, &look)).into_iter().collect()
+            }
+            None => troop.companies.values().map(|company| view::agent(company, &look)).collect(),
+        }
+    }
+
     /// An instance stays down: the others get what it had.
     fn rehome(&self, troop: &mut Troop, id: &str) {
         let Some((company, seat)) = Company::of(&mut troop.companies, id) else { return };
@@ -160,17 +174,8 @@ impl Actor for Pool {
         match message {
             PoolMessage::Accepted(work) => self.hand_on(troop, work, false),
             PoolMessage::Recovered(work) => self.hand_on(troop, work, true),
-            PoolMessage::Views(reply) => {
-                let children = troop.children.snapshot();
-                let look = Look {
-                    stage: &self.stage,
-                    tree: &self.tree,
-                    pool: &self.path,
-                    children: children.iter().map(|child| (child.id.as_str(), child)).collect(),
-                    at_work: self.stage.in_hand.by_seat(),
-                };
-                let views = troop.companies.values().map(|company| view::agent(company, &look));
-                reply.send(views.collect()).ok();
+            PoolMessage::Views(agent, reply) => {
+                reply.send(self.views(troop, agent.as_ref())).ok();
             }
             PoolMessage::Reset(agent, reply) => {
                 let ids = troop.companies.get(agent.as_str()).map(Company::child_ids).unwrap_or_default();

@@ -65,7 +65,7 @@ impl Prepared {
         if let Some(served) = served {
             return Ok(served.clone());
         }
-        let ready = Served::prepare(&self.ports, (**spec).clone()).map(Arc::new).map_err(|reason| {
+        let ready = Served::prepare(&self.ports, spec.clone()).map(Arc::new).map_err(|reason| {
             tracing::error!(agent = %spec.name, %reason, "the agent cannot be made ready");
             reason.to_string()
         })?;

@@ -25,7 +25,6 @@ use futures::future::join_all;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use ractor_cluster_derive::RactorMessage;
 use tokio::time::Instant;
-use troupe_runtime::domain::agent::ExecutionMode;
 use troupe_runtime::domain::ids::StepId;
 use troupe_runtime::domain::step::Incarnation;
 use troupe_runtime::fault::Faulty as _;
@@ -33,13 +32,13 @@ use troupe_runtime::store::{self, NOBODY, Orphan};
 use troupe_runtime::supervision::ChildContext;
 
 use crate::pool::message::PoolMessage;
-use crate::roster::Roster;
+use crate::roster::{PoolId, Roster};
 use crate::served::Served;
 use crate::stage::Stage;
 use crate::work::{Tenure, Work};
 
-/// Where recovered work goes: the pool of each mode, asked for anew each time, for a pool may be in its next life.
-pub type FindPool = Arc<dyn Fn(ExecutionMode) -> Option<ActorRef<PoolMessage>> + Send + Sync>;
+/// Where recovered work goes: the agent's pool, asked for anew each time, for a pool may be in its next life.
+pub type FindPool = Arc<dyn Fn(PoolId) -> Option<ActorRef<PoolMessage>> + Send + Sync>;
 
 /// The one message: look.
 #[derive(Debug, Clone, Copy, RactorMessage)]
@@ -170,7 +169,8 @@ impl Recovery {
 
     /// Claims one step and hands it to its pool; nothing when somebody else was faster or the pool is down.
     async fn hand_over(&self, own: Incarnation, orphan: &Orphan, served: &Arc<Served>) -> Result<(), store::Error> {
-        let Some(pool) = (self.pool)(served.mode()) else { return Ok(()) };
+        let place = self.roster.pool_for(orphan.agent.as_str(), served.mode());
+        let Some(pool) = (self.pool)(place) else { return Ok(()) };
         let Some(work) = self.claim(own, orphan, served.clone()).await? else { return Ok(()) };
         tracing::info!(
             trace_id = work.event.traceparent.trace_id(),

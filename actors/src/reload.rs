@@ -42,7 +42,8 @@ pub(crate) struct Outcome {
 pub(crate) async fn reload(ports: &Ports, roster: &Roster, wanted: &Wanted) -> Outcome {
     let members = roster.members();
     let mut faults = Faults::of(wanted);
-    let there: BTreeMap<String, String> = members.iter().map(|(name, member)| (name.clone(), digest(member))).collect();
+    let there: BTreeMap<String, String> =
+        members.iter().map(|(name, member)| (name.clone(), member.digest())).collect();
     let there = there.iter().map(|(name, digest)| (name.as_str(), digest.as_str())).collect();
     let asked = wanted.agents.iter().map(|(name, wish)| (name.as_str(), &*wish.digest)).collect();
     let Difference { added, changed, removed } = Difference::between(&there, &asked);
@@ -50,7 +51,7 @@ pub(crate) async fn reload(ports: &Ports, roster: &Roster, wanted: &Wanted) -> O
     let mut coming = Vec::new();
     for name in added.iter().chain(&changed) {
         let Some(wish) = wanted.agents.get(name) else { continue };
-        match Served::prepare(ports, AgentSpec::clone(&wish.spec)) {
+        match Served::prepare(ports, wish.spec.clone()) {
             Ok(served) => coming.push(Member { spec: wish.spec.clone(), served: Ok(Arc::new(served)) }),
             // It would answer nobody; the version that is there does.
             Err(reason) if members.get(name).is_some_and(|member| member.served.is_ok()) => {
@@ -135,10 +136,6 @@ pub(crate) async fn dismiss_strangers(ports: &Ports, members: &[Member]) -> Resu
 fn queue(spec: &AgentSpec, bindings: Vec<TopicPattern>) -> QueueSpec {
     let ordered = spec.runs_as == ExecutionMode::Continuous;
     QueueSpec { name: inbox_queue(&spec.name), bindings, single_active_consumer: ordered }
-}
-
-fn digest(member: &Member) -> String {
-    member.served.as_ref().map_or_else(|_| member.spec.digest(), |served| served.digest.to_string())
 }
 
 fn tell(put: &[Member], gone: &[String], added: &BTreeSet<&str>) {

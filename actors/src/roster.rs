@@ -1,14 +1,18 @@
-//! The roster: the agents of the node as they are to be now, shared by all who need to know.
+//! The roster: the agents of the node as they are to be now, and in which pool, shared by all who need to know.
 //!
 //! Written by the start and then by the watcher alone, one change after the other; read by the orchestrator and its pools at
 //! the start of each life and at each change, by the recovery, the relay and the troupe's handle whenever they ask. A reader
 //! sees all of a change or nothing. Nothing here waits or fails.
 
-use std::collections::BTreeMap;
+mod allotment;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use troupe_runtime::domain::agent::{ExecutionMode, SlackReply};
 
+use self::allotment::Allotment;
+pub use self::allotment::PoolId;
 use crate::pool::Member;
 use crate::served::Served;
 
@@ -33,6 +37,7 @@ pub struct Standing {
 #[derive(Default)]
 struct Page {
     members: BTreeMap<String, Member>,
+    allotment: Allotment,
     departed: BTreeMap<String, SlackReply>,
     /// What is wrong with the newest version of an agent.
     faulty: BTreeMap<String, Vec<String>>,
@@ -40,22 +45,39 @@ struct Page {
 }
 
 impl Roster {
-    /// A roster of these agents.
+    /// A roster of these agents, in pools of at most so many children.
     #[must_use]
-    pub fn new(members: Vec<Member>) -> Self {
+    pub fn new(members: Vec<Member>, children_max: usize) -> Self {
         let roster = Self::default();
-        roster.write(|page| {
-            page.members = members.into_iter().map(|m| (m.spec.name.as_str().to_owned(), m)).collect();
-            page.standing.agents = page.members.len();
-        });
+        roster.write(|page| page.allotment = Allotment::new(children_max));
+        roster.change(members, &[]);
         roster
     }
 
-    /// The agents whose runs have this shape, by name.
+    /// The pools that have somebody.
     #[must_use]
-    pub fn of_mode(&self, mode: ExecutionMode) -> BTreeMap<String, Member> {
-        let mine = |(_, member): &(&String, &Member)| member.spec.runs_as == mode;
-        self.read(|page| page.members.iter().filter(mine).map(|(n, m)| (n.clone(), m.clone())).collect())
+    pub fn pools(&self) -> BTreeSet<PoolId> {
+        self.read(|page| page.allotment.pools().collect())
+    }
+
+    /// The agents of a pool, by name.
+    #[must_use]
+    pub fn of_pool(&self, pool: PoolId) -> BTreeMap<String, Member> {
+        let member = |page: &Page, name: &str| Some((name.to_owned(), page.members.get(name)?.clone()));
+        self.read(|page| page.allotment.agents(pool).filter_map(|name| member(page, name)).collect())
+    }
+
+    /// The pool that an agent is in.
+    #[must_use]
+    pub fn pool(&self, name: &str) -> Option<PoolId> {
+        self.read(|page| page.allotment.of(name))
+    }
+
+    /// The pool for a run of this shape: the agent's own, or the first one of the mode when the agent is not there, or is in
+    /// another mode by now.
+    #[must_use]
+    pub fn pool_for(&self, name: &str, mode: ExecutionMode) -> PoolId {
+        self.pool(name).filter(|pool| pool.mode == mode).unwrap_or(PoolId::first(mode))
     }
 
     /// All agents, by name.
@@ -108,12 +130,14 @@ impl Roster {
         self.write(|page| {
             for name in gone {
                 let Some(member) = page.members.remove(name) else { continue };
+                page.allotment.take_out(name);
                 if page.departed.len() >= DEPARTED_MAX {
                     page.departed.pop_first();
                 }
                 page.departed.insert(name.clone(), member.spec.reply);
             }
             for member in put {
+                page.allotment.put(&member.spec);
                 page.members.insert(member.spec.name.as_str().to_owned(), member);
             }
             page.standing.agents = page.members.len();

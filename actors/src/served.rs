@@ -17,7 +17,7 @@ use troupe_runtime::tool::ToolSet;
 /// A spec with everything that its steps need.
 pub struct Served {
     /// The spec.
-    pub spec: AgentSpec,
+    pub spec: Arc<AgentSpec>,
     /// Its digest, which runs pin.
     pub digest: Arc<str>,
     /// The model chain.
@@ -37,7 +37,8 @@ pub struct Unservable(pub String);
 
 impl Served {
     /// Makes an agent ready.
-    pub fn prepare(ports: &Ports, spec: AgentSpec) -> Result<Self, Unservable> {
+    pub fn prepare(ports: &Ports, spec: impl Into<Arc<AgentSpec>>) -> Result<Self, Unservable> {
+        let spec = spec.into();
         let model = ports.models.for_agent(&spec.name, &spec.models).map_err(|error| Unservable(error.to_string()))?;
         let tools = ports.tools.for_agent(&spec.tools).map_err(|error| Unservable(error.to_string()))?;
         let (offers, terms) = (tools.offers(), terms_of(&tools, &spec));
@@ -47,7 +48,7 @@ impl Served {
 
     /// The mode in which its runs have their shape.
     #[must_use]
-    pub const fn mode(&self) -> ExecutionMode {
+    pub fn mode(&self) -> ExecutionMode {
         self.spec.runs_as
     }
 }

@@ -57,6 +57,8 @@ pub struct Options {
     pub call_timeout: Duration,
     /// Steps of one instance that the registry names.
     pub steps_shown_max: usize,
+    /// Children of one pool; where the agents of a mode have more, it has further pools.
+    pub pool_children_max: usize,
     /// The waits before an agent's actors are started again.
     pub backoff: BackoffOptions,
     /// How agent actors are looked after.
@@ -91,6 +93,7 @@ impl Default for Options {
             orphans_max: 256,
             call_timeout: Duration::from_secs(1),
             steps_shown_max: 16,
+            pool_children_max: 1_000,
             backoff: BackoffOptions::default(),
             vitals: vitals::Options::default(),
             ledger: LedgerOptions::default(),

@@ -37,7 +37,7 @@ use crate::root::{ORCHESTRATOR, Root, RootMessage};
 use crate::roster::{Roster, Standing};
 use crate::served::Served;
 use crate::stage::{Options, Stage};
-use crate::watcher::Watcher;
+use crate::watcher::{Watch, Watcher};
 
 /// How often a waiter looks at the store although nobody told it anything.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -122,12 +122,16 @@ impl Troupe {
         options: Options,
         doors: Vec<ChildSpec>,
     ) -> Result<(Self, JoinHandle<()>), Error> {
+        // One copy of each spec, where the watcher keeps one too.
+        let watched = options.watch.as_ref().map(Watch::specs).unwrap_or_default();
         let members = specs.into_iter().map(|spec| {
+            let same = watched.get(spec.name.as_str()).filter(|watched| ***watched == spec).cloned();
+            let spec = same.unwrap_or_else(|| Arc::new(spec));
             let served = Served::prepare(&ports, spec.clone()).map(Arc::new).map_err(|reason| {
                 tracing::error!(agent = %spec.name, %reason, "the agent is unavailable");
                 reason.to_string()
             });
-            Member { spec: Arc::new(spec), served }
+            Member { spec, served }
         });
         let members = members.collect();
         Self::start_prepared(ports, members, options, doors).await
@@ -157,7 +161,7 @@ impl Troupe {
         let tree = Tree::with_ledger(ports.clock.clone(), options.ledger);
         let stage = Stage::new(ports, options, lease);
         dismiss_strangers(&stage.ports, &members).await?;
-        let roster = Roster::new(members);
+        let roster = Roster::new(members, stage.options.pool_children_max);
         let (of_orchestrator, of_relay) = ((stage.clone(), roster.clone()), (stage.clone(), roster.clone()));
         let mut children = vec![
             Lease::child(&stage),
@@ -235,22 +239,32 @@ impl Troupe {
 
     /// The registry.
     pub async fn agents(&self, filter: AgentFilter) -> Result<Vec<AgentView>, Error> {
-        let mut views = self.ask(OrchestratorMessage::Agents).await?;
+        let mut views = self.views(None).await?;
         views.retain(|view| filter.admits(view));
-        for view in &mut views {
-            view.problems = self.roster.problems(view.name.as_str());
-        }
         Ok(views)
     }
 
     /// One agent; also one that is gone from the configuration, until its steps have ended.
     pub async fn agent(&self, name: &str) -> Result<AgentView, Error> {
-        let views = self.agents(AgentFilter::default()).await?;
-        if let Some(view) = views.into_iter().find(|view| view.name.as_str() == name) {
+        let parsed: Option<AgentName> = name.parse().ok();
+        let view = match parsed {
+            Some(name) => self.views(Some(name)).await?.pop(),
+            None => None,
+        };
+        if let Some(view) = view {
             return Ok(view);
         }
         let name = self.known(name)?;
         Err(Error::Unavailable(format!("the pool of {name} is starting")))
+    }
+
+    async fn views(&self, agent: Option<AgentName>) -> Result<Vec<AgentView>, Error> {
+        let silent = || Error::Unavailable("a pool gave no answer in time".to_owned());
+        let mut views = self.ask(|reply| OrchestratorMessage::Agents(agent, reply)).await?.ok_or_else(silent)?;
+        for view in &mut views {
+            view.problems = self.roster.problems(view.name.as_str());
+        }
+        Ok(views)
     }
 
     /// How the agents stand to the files that name them.

@@ -8,6 +8,7 @@
 //!
 //! Looking, not being told: a mounted folder (Kubernetes, NFS, a container's) does not tell.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use ractor_cluster_derive::RactorMessage;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use troupe_runtime::config::{LastGood, Loaded, Stamp, Wanted};
+use troupe_runtime::domain::agent::AgentSpec;
 use troupe_runtime::supervision::{ChildContext, ChildSpec, Shutdown};
 
 use crate::orchestrator::OrchestratorMessage;
@@ -93,6 +95,11 @@ impl Watch {
         let problems = good.take_in(loaded).problems.iter().map(ToString::to_string).collect();
         let memory = Arc::new(Mutex::new(Memory { good, problems, stamp: Some(stamp) }));
         Self { look: Arc::new(look), read: Arc::new(read), options, memory }
+    }
+
+    /// The specs as the folder had them last, by name.
+    pub(crate) fn specs(&self) -> BTreeMap<String, Arc<AgentSpec>> {
+        self.remember(|memory| memory.good.specs())
     }
 
     /// What was wrong with the folder at the start.

@@ -16,6 +16,7 @@ use troupe_runtime::domain::ids::{RunId, StepId, TaskId};
 use troupe_runtime::domain::step::Epoch;
 use troupe_runtime::store::Claim;
 
+use crate::roster::PoolId;
 use crate::served::Served;
 
 /// A claimed step with what is needed to do it.
@@ -81,9 +82,11 @@ impl fmt::Debug for Work {
     }
 }
 
-/// One of the agent actors of an agent: `researcher/0`.
+/// One of the agent actors of an agent: `researcher/0` of its pool. One that moves to another pool has other seats there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seat {
+    /// Where it stands.
+    pub pool: PoolId,
     /// The agent.
     pub agent: Arc<str>,
     /// Which of its instances.
@@ -230,18 +233,20 @@ impl InHand {
         self.tables().held.values().filter(of_agent).map(|held| held.work.clone()).collect()
     }
 
-    /// The agents that have something in hand.
+    /// The agents that have something in hand in a pool, or something that nobody sits at.
     #[must_use]
-    pub fn agents(&self) -> HashSet<String> {
-        self.tables().held.values().map(|held| held.work.served.spec.name.as_str().to_owned()).collect()
+    pub fn agents(&self, pool: PoolId) -> HashSet<String> {
+        let here = |held: &&Held| held.seat.as_ref().is_none_or(|seat| seat.pool == pool);
+        let name = |held: &Held| held.work.served.spec.name.as_str().to_owned();
+        self.tables().held.values().filter(here).map(name).collect()
     }
 
-    /// The steps at each seat, those that were asked first in front.
+    /// The steps at each seat of a pool, those that were asked first in front.
     #[must_use]
-    pub fn by_seat(&self) -> HashMap<Seat, Vec<(StepId, TaskId)>> {
+    pub fn by_seat(&self, pool: PoolId) -> HashMap<Seat, Vec<(StepId, TaskId)>> {
         let mut seats: HashMap<Seat, Vec<(DateTime<Utc>, StepId, TaskId)>> = HashMap::new();
         for held in self.tables().held.values() {
-            if let Some(seat) = &held.seat {
+            if let Some(seat) = held.seat.as_ref().filter(|seat| seat.pool == pool) {
                 let Work { accepted_at, claim, .. } = &*held.work;
                 seats.entry(seat.clone()).or_default().push((*accepted_at, claim.step, claim.task));
             }

@@ -114,7 +114,7 @@ impl Node {
     pub(crate) async fn beside(ports: Arc<Ports>, mut members: Vec<Member>) -> Self {
         let spec = parse_agent("bench.yaml", AGENT, &Agents::default()).expect("the bench's agent");
         let served = Served::prepare(&ports, spec).expect("it can be served");
-        members.push(Member { spec: Arc::new(served.spec.clone()), served: Ok(Arc::new(served)) });
+        members.push(Member { spec: served.spec.clone(), served: Ok(Arc::new(served)) });
         let started = Troupe::start_prepared(ports.clone(), members, stage::Options::default(), Vec::new()).await;
         let (troupe, _over) = started.expect("the troupe");
         Self { troupe, ports, waiting: Waiting::default(), heard: Arc::default(), listener: None }

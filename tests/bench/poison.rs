@@ -65,7 +65,7 @@ pub(crate) async fn measure(dir: &Path, rounds: usize) -> Vec<Figure> {
     let spec = parse_agent("taster.yaml", AGENT, &Agents::default()).expect("the poisoned agent");
     let mut served = Served::prepare(&ports, spec).expect("it can be served");
     served.model = Arc::new(Poison);
-    let taster = Member { spec: Arc::new(served.spec.clone()), served: Ok(Arc::new(served)) };
+    let taster = Member { spec: served.spec.clone(), served: Ok(Arc::new(served)) };
     let mut node = Node::beside(ports, vec![taster]).await;
     node.listen().await;
     let mut series: [Vec<f64>; 4] = <_>::default();

@@ -36,7 +36,7 @@ impl Pool {
         myself: &ActorRef<PoolMessage>,
         troop: &mut Troop,
     ) -> Result<(), ActorProcessingErr> {
-        let wanted = self.roster.of_mode(self.mode);
+        let wanted = self.roster.of_pool(self.id);
         for (name, company) in &mut troop.companies {
             if !wanted.contains_key(name) {
                 company.retire();
@@ -49,7 +49,7 @@ impl Pool {
                     company.change(member, &self.stage);
                     self.renew(troop, &name).await?;
                 }
-                None => drop(troop.companies.insert(name.clone(), Company::new(member, &self.stage))),
+                None => drop(troop.companies.insert(name.clone(), Company::new(member, self.id, &self.stage))),
             }
             self.fill(myself, troop, &name).await?;
         }
@@ -63,8 +63,8 @@ impl Pool {
             return;
         }
         tracing::info!(agent = name, step_id = %work.claim.step, "the agent is not configured; its step is finished");
-        let member = Member { spec: Arc::new(work.served.spec.clone()), served: Ok(work.served.clone()) };
-        let mut company = Company::new(member, &self.stage);
+        let member = Member { spec: work.served.spec.clone(), served: Ok(work.served.clone()) };
+        let mut company = Company::new(member, self.id, &self.stage);
         company.retire();
         troop.companies.insert(name.to_owned(), company);
         // Its actors are started after this message.
@@ -130,7 +130,7 @@ impl Pool {
         if troop.companies.values().all(|company| !company.retired && company.leaving.is_empty()) {
             return Ok(());
         }
-        let busy = self.stage.in_hand.agents();
+        let busy = self.stage.in_hand.agents(self.id);
         let leaving: Vec<String> =
             troop.companies.iter().filter(|(_, company)| company.retired).map(|(name, _)| name.clone()).collect();
         for name in leaving {
@@ -175,7 +175,7 @@ impl Company {
 
     /// Another spec, for all that begins from now on.
     fn change(&mut self, member: Member, stage: &Stage) {
-        let wanted = seats(&member.spec);
+        let wanted = seats(&member.spec, self.pool());
         let surplus = self.seats.drain(..).filter(|seat| !wanted.contains(seat));
         self.leaving.extend(surplus);
         self.leaving.retain(|seat| !wanted.contains(seat));

@@ -17,6 +17,7 @@ use super::view::Level;
 use crate::agent::{AgentActor, AgentMessage};
 use crate::inbox::{Inbox, InboxParts, Terms};
 use crate::prepared::Prepared;
+use crate::roster::PoolId;
 use crate::served::Served;
 use crate::stage::Stage;
 use crate::work::{InHand, Seat, Work};
@@ -38,8 +39,17 @@ pub struct Member {
     pub served: Result<Arc<Served>, String>,
 }
 
+impl Member {
+    /// The digest of its spec, which new runs pin.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        self.served.as_ref().map_or_else(|_| self.spec.digest(), |served| served.digest.to_string())
+    }
+}
+
 /// One agent within its pool.
 pub(super) struct Company {
+    pool: PoolId,
     pub(super) member: Member,
     /// Each instance's seat and its id among the pool's children.
     pub(super) seats: Vec<(Seat, String)>,
@@ -58,11 +68,12 @@ pub(super) struct Company {
 }
 
 impl Company {
-    pub(super) fn new(member: Member, stage: &Stage) -> Self {
+    pub(super) fn new(member: Member, pool: PoolId, stage: &Stage) -> Self {
         let capacity = places(&member.spec, stage);
         let slots = Arc::new(Semaphore::new(capacity));
         Self {
-            seats: seats(&member.spec),
+            pool,
+            seats: seats(&member.spec, pool),
             level: (Level::Starting, stage.ports.clock.now()),
             prepared: Prepared::new(
                 stage.ports.clone(),
@@ -88,8 +99,9 @@ impl Company {
     /// The company and the seat that a child's id speaks of; `None` for an inbox.
     pub(super) fn of<'a>(companies: &'a mut BTreeMap<String, Self>, id: &str) -> Option<(&'a mut Self, Seat)> {
         let (agent, instance) = id.split_once('/')?;
-        let seat = Seat { agent: agent.into(), instance: instance.parse().ok()? };
-        companies.get_mut(agent).map(|company| (company, seat))
+        let (company, instance) = (companies.get_mut(agent)?, instance.parse().ok()?);
+        let seat = Seat { pool: company.pool, agent: agent.into(), instance };
+        Some((company, seat))
     }
 
     /// The instances, then the inbox: nothing comes in before somebody can work.
@@ -187,6 +199,11 @@ impl Company {
         &self.seats
     }
 
+    /// Where it works.
+    pub(super) const fn pool(&self) -> PoolId {
+        self.pool
+    }
+
     /// The agent as the pool was given it.
     pub(super) const fn member(&self) -> &Member {
         &self.member
@@ -203,10 +220,10 @@ pub(super) fn places(spec: &AgentSpec, stage: &Stage) -> usize {
     places.min(stage.options.steps_max)
 }
 
-pub(super) fn seats(spec: &AgentSpec) -> Vec<(Seat, String)> {
+pub(super) fn seats(spec: &AgentSpec, pool: PoolId) -> Vec<(Seat, String)> {
     let agent: Arc<str> = spec.name.as_str().into();
     let seat = |instance| {
-        let seat = Seat { agent: agent.clone(), instance };
+        let seat = Seat { pool, agent: agent.clone(), instance };
         let id = seat.to_string();
         (seat, id)
     };

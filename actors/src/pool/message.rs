@@ -19,8 +19,8 @@ pub enum PoolMessage {
     Accepted(Vec<Arc<Work>>),
     /// The recovery has claimed these; they may have begun.
     Recovered(Vec<Arc<Work>>),
-    /// How do the agents stand?
-    Views(RpcReplyPort<Vec<AgentView>>),
+    /// How do the agents stand, or the one of this name?
+    Views(Option<AgentName>, RpcReplyPort<Vec<AgentView>>),
     /// An operator wants an agent's actors started again, with a whole budget; answers whether it is here.
     Reset(AgentName, RpcReplyPort<bool>),
     /// An agent was paused or resumed: its inbox is to be closed or opened; answers whether it is here.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use troupe_runtime::domain::ids::{StepId, TaskId};
-use troupe_runtime::supervision::{ActorState, ChildView, Tree};
+use troupe_runtime::supervision::{ActorState, ChildView, Children, Tree};
 
 use super::company::Company;
 use crate::registry::{AgentStatus, AgentView, CurrentStep, InstanceView};
@@ -22,8 +22,8 @@ pub(super) struct Look<'pool> {
     pub(super) tree: &'pool Tree,
     /// The pool's path.
     pub(super) pool: &'pool str,
-    /// The pool's children by id.
-    pub(super) children: HashMap<&'pool str, &'pool ChildView>,
+    /// The pool's children.
+    pub(super) children: &'pool Children,
     /// The steps at each seat.
     pub(super) at_work: HashMap<Seat, Vec<(StepId, TaskId)>>,
 }
@@ -69,9 +69,10 @@ fn standing(child: &ChildView) -> AgentStatus {
 pub(super) fn agent(company: &Company, look: &Look<'_>) -> AgentView {
     let spec = &company.member().spec;
     let standing = look.stage.standings.of(company.name());
-    let instances: Vec<InstanceView> = (company.seats().iter().chain(&company.leaving))
-        .filter_map(|(seat, id)| Some(instance(look, look.children.get(id.as_str())?, seat)))
-        .collect();
+    let children = company.seats().iter().chain(&company.leaving);
+    let children: Vec<(&Seat, ChildView)> =
+        children.filter_map(|(seat, id)| Some((seat, look.children.view(id)?))).collect();
+    let instances: Vec<InstanceView> = children.iter().map(|(seat, child)| instance(look, child, seat)).collect();
     let busy = instances.iter().any(|instance| instance.status == AgentStatus::Busy);
     let (level, since) = company.level();
     let desk = look.stage.in_hand.desk(company.name());
@@ -84,7 +85,7 @@ pub(super) fn agent(company: &Company, look: &Look<'_>) -> AgentView {
         Level::Up if busy => (AgentStatus::Busy, latest([desk.map(|desk| desk.since), standing.turned])),
         Level::Up => (AgentStatus::Ready, latest([desk.map(|desk| desk.since), standing.turned])),
     };
-    let mut reasons = company.seats().iter().filter_map(|(_, id)| look.children.get(id.as_str())?.reason.clone());
+    let mut reasons = children.iter().filter_map(|(_, child)| child.reason.clone());
     let fallen = instances.iter().find_map(|instance| instance.last_error.clone());
     AgentView {
         name: spec.name.clone(),
@@ -99,7 +100,7 @@ pub(super) fn agent(company: &Company, look: &Look<'_>) -> AgentView {
         since,
         subscriptions: spec.subscriptions.iter().map(ToString::to_string).collect(),
         model: spec.models.first().map(|m| format!("{}/{}", m.provider.as_str(), m.model)).unwrap_or_default(),
-        spec_digest: spec.digest(),
+        spec_digest: company.member().digest(),
         steps: instances.iter().map(|instance| instance.steps).sum(),
         restarts: instances.iter().map(|instance| instance.restarts).sum(),
         last_error: fallen,

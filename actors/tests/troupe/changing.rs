@@ -253,6 +253,8 @@ async fn an_agent_that_changes_its_mode_moves_and_what_it_has_begun_stays() {
     theatre.until_view("a", |view| view.instances.iter().any(|i| i.path.contains("/collaborative/"))).await;
     let new = theatre.ask("a").await;
     assert_eq!((theatre.output(new).await, theatre.output(old).await), ("two".to_owned(), "one".to_owned()));
+    let calls: u64 = theatre.troupe.ports().models.scripted_calls().snapshot().iter().map(|(.., calls)| calls).sum();
+    assert_eq!(calls, 2, "each was done once, where it was begun");
     let left = async || theatre.troupe.tree().list().iter().any(|actor| actor.path.contains("/autonomous/a/"));
     until(|| async { !left().await }).await;
 }

@@ -171,6 +171,7 @@ pub(super) fn actors(config: &NodeConfig) -> stage::Options {
         orphans_max: of.orphans_max,
         call_timeout: of.call_timeout,
         steps_shown_max: watch.steps_shown_max,
+        pool_children_max: watch.children_max,
         backoff: supervision::BackoffOptions {
             first: watch.backoff_base,
             cap: watch.backoff_max,

@@ -39,6 +39,12 @@ pub struct LastGood {
 }
 
 impl LastGood {
+    /// The specs of the files, by the agents' names.
+    #[must_use]
+    pub fn specs(&self) -> BTreeMap<String, Arc<AgentSpec>> {
+        self.files.values().map(|wish| (wish.spec.name.to_string(), wish.spec.clone())).collect()
+    }
+
     /// Takes in what was read now; answers what is to be.
     pub fn take_in(&mut self, loaded: Loaded) -> Wanted {
         let Loaded { agents, errors, refused, unread } = loaded;

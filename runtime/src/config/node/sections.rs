@@ -446,8 +446,8 @@ section! {
         steps_shown_max: usize = 16, count(1_000);
         /// Messages that may wait for an actor; the next one is refused.
         mailbox_max: usize = 1024, count(1_000_000);
-        /// Children of one supervisor.
-        children_max: usize = 100_000, count(10_000_000);
+        /// Children of one pool, an agent's instances and its inbox each; where the agents of a mode have more, it has further pools.
+        children_max: usize = 1_000, count(10_000_000);
         /// How long a stop waits for a killed child that does not reach an await.
         kill_wait: Duration = Duration::from_secs(5), TIME;
     }
