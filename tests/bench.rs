@@ -14,11 +14,16 @@
 //! | `live_…`, `paced_…` | the same while the queue is filled; how long a task takes at 1,000 a second | the lean pipe |
 //! | `thinking_…` | tasks a second with a model that takes 200 ms | places / 0.2 s |
 //! | `poison_…` | how long a task takes while every step of another agent crashes | while that one has nothing to do |
-//! | `start` | from the start of the process to ready, with 20 agents | the same binary, printing its version |
-//! | `resident` | memory of that node when it idles | – |
+//! | `start`, `start_1000`, `start_10000` | from the start of the process to ready, with 20 agents, or so many | the same binary, printing its version |
+//! | `resident`, `resident_1000`, `resident_10000` | memory of that node when it idles | – |
+//! | `idle_10000` | processor time of the last of them | – |
+//! | `agent_bytes` | what an idle agent adds to it | its spec alone |
+//! | `returned` | what the node gives back when 9,980 of 10,000 agents are removed | – |
+//! | `cast`, `call` | messages a second through our counted mailbox | ractor alone |
+//! | `restart` | from the kill of a child to the first answer of its next life, its wait left out | – |
 //!
-//! Those that name no database come once with `_sqlite` and once with `_postgres` at the end, in the same rounds; `start` and
-//! `resident` are of the binary.
+//! Those that name no database come once with `_sqlite` and once with `_postgres` at the end, in the same rounds; from `start`
+//! to `returned` they are of the binary, the last three of actors without either.
 //! Value and baseline come from the same interleaved rounds, after a warm-up: median [min .. max]. The ratio is the
 //! median of the rounds' own ratios, so that a neighbour who comes and goes weighs on both sides. Called by
 //! `make bench [ONLY=name]`; prints a table and writes `target/bench.json` (docs: the contract's format).
@@ -30,6 +35,8 @@
     reason = "a bench that cannot be set up says why and ends"
 )]
 
+#[path = "bench/actors.rs"]
+mod actors;
 #[path = "bench/brake.rs"]
 mod brake;
 #[path = "bench/commits.rs"]
@@ -83,6 +90,9 @@ async fn main() {
     if let [slow::CHILD, dir] = arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         return slow::as_told(Path::new(dir)).await;
     }
+    if arguments.first().is_some_and(|first| first == process::CHILD) {
+        return println!("{}", process::hold_specs());
+    }
     let only = arguments.into_iter().next().filter(|only| !only.is_empty());
     let wanted = |name: &str| only.as_deref().is_none_or(|only| name.contains(only));
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the tree").join("target");
@@ -99,8 +109,9 @@ async fn main() {
         thinking::names(),
         process::names(),
         poison::names(),
+        actors::names(),
     ];
-    let [tasks, sharing, journal, slow, drain, live, thinking, process, poison] =
+    let [tasks, sharing, journal, slow, drain, live, thinking, process, poison, actors] =
         groups.each_ref().map(|names| names.iter().any(|name| wanted(name)));
     let with_server = tasks || sharing || journal || drain || live || thinking;
     let postgres = if with_server { Postgres::start().await } else { None };
@@ -137,7 +148,10 @@ async fn main() {
         figures.extend(thinking::measure(postgres, ROUNDS).await);
     }
     if process {
-        figures.extend(process::measure(ROUNDS).await);
+        figures.extend(process::measure(ROUNDS, wanted).await);
+    }
+    if actors {
+        figures.extend(actors::measure(ROUNDS).await);
     }
     // Last: it has a log.
     if poison {
