@@ -6,7 +6,7 @@ LOCKED := --locked
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint fmt run demo bench chaos live tools components postgresql redis rabbitmq
+.PHONY: help test lint fmt run demo bench chaos fuzz live tools components postgresql redis rabbitmq
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ chaos: tools postgresql redis rabbitmq ## faults for as long as it takes: server
 	TROUPE_CHAOS=long $(CARGO) test $(LOCKED) --package troupe-tests --test postgres commit
 	TROUPE_CHAOS=long $(CARGO) test $(LOCKED) --package troupe-tests --test postgres lonely
 	TROUPE_CHAOS=long $(CARGO) test $(LOCKED) --package troupe-tests --test system -- chaos outages --nocapture --test-threads 1
+
+fuzz: tools ## ten thousand damaged agent specs: none makes the reader panic, hang or swell; TROUPE_TEST_SEED=… repeats a run
+	TROUPE_TEST_ROUNDS=10000 $(CARGO) test --release $(LOCKED) --package troupe-runtime --lib mutations -- --nocapture
 
 live: tools ## a small real model on this machine, through the openai provider (needs python3; builds it once)
 	tests/live/prepare.sh target/live

@@ -55,7 +55,14 @@ struct Reading {
 impl Reading {
     fn of(path: &str, text: &str, limits: &Agents) -> Self {
         let path: Arc<str> = path.into();
-        let budget = YamlBudget { bytes: limits.file_bytes_max, ..YamlBudget::default() };
+        let budget = YamlBudget {
+            bytes: limits.file_bytes_max,
+            depth: limits.depth_max,
+            nodes: limits.nodes_max,
+            aliases: limits.aliases_max,
+            text_bytes: limits.text_bytes_max,
+            section: Some("agents"),
+        };
         let root = match parse(&path, text, &budget) {
             Ok(root) => root,
             Err(problem) => return Self { name: None, team: Vec::new(), spec: Err(vec![problem]) },

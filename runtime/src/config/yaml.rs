@@ -27,11 +27,21 @@ pub(crate) struct YamlBudget {
     pub(crate) aliases: usize,
     /// Bytes of text, aliases written out.
     pub(crate) text_bytes: usize,
+    /// The section of the node configuration that sets all this as `bytes_max`, `depth_max` …; fixed when there is none.
+    pub(crate) section: Option<&'static str>,
+}
+
+impl YamlBudget {
+    /// What tells of a limit that was reached: its name, and whether it can be set.
+    fn limit(&self, name: &str) -> String {
+        self.section.map_or_else(|| format!("({name})"), |section| format!("({section}.{name} sets it)"))
+    }
 }
 
 impl Default for YamlBudget {
     fn default() -> Self {
-        Self { bytes: 1024 * 1024, depth: 32, nodes: 20_000, aliases: 100, text_bytes: 4 * 1024 * 1024 }
+        let bytes = 1024 * 1024;
+        Self { bytes, depth: 32, nodes: 20_000, aliases: 100, text_bytes: 4 * bytes, section: None }
     }
 }
 
@@ -40,7 +50,8 @@ impl Default for YamlBudget {
 /// A syntax error ends the reading, so there is one problem at most.
 pub(crate) fn parse(path: &Arc<str>, text: &str, budget: &YamlBudget) -> Result<Node, Problem> {
     if text.len() > budget.bytes {
-        let message = format!("the file has {} bytes, at most {} are read; split it", text.len(), budget.bytes);
+        let (there, max, limit) = (text.len(), budget.bytes, budget.limit("file_bytes_max"));
+        let message = format!("the file has {there} bytes, at most {max} are read {limit}; split it");
         return Err(At::named(Arc::clone(path)).problem(message));
     }
     // Above ours, because the scanner reads ahead and our own message is the clearer one.
@@ -140,7 +151,8 @@ impl Builder<'_> {
 
     fn open(&mut self, at: At, style: StructureStyle, anchor: usize, kind: OpenKind) -> Result<(), Problem> {
         if self.open.len() >= self.budget.depth {
-            return Err(at.problem(format!("nested more than {} deep; flatten it", self.budget.depth)));
+            let (max, limit) = (self.budget.depth, self.budget.limit("depth_max"));
+            return Err(at.problem(format!("nested more than {max} deep {limit}; flatten it")));
         }
         let before = self.cost();
         self.spend(&at, Cost { nodes: 1, text_bytes: 0 })?;
@@ -160,7 +172,8 @@ impl Builder<'_> {
     fn alias(&mut self, at: &At, anchor: usize) -> Result<(), Problem> {
         self.aliases += 1;
         if self.aliases > self.budget.aliases {
-            return Err(at.problem(format!("more than {} aliases; write the values out", self.budget.aliases)));
+            let (max, limit) = (self.budget.aliases, self.budget.limit("aliases_max"));
+            return Err(at.problem(format!("more than {max} aliases {limit}; write the values out")));
         }
         let Some((node, cost)) = self.anchors.get(&anchor).cloned() else {
             return Err(at.problem("this alias stands inside the value that it names; write the value out"));
@@ -204,11 +217,12 @@ impl Builder<'_> {
         self.nodes += cost.nodes;
         self.text_bytes += cost.text_bytes;
         if self.nodes > self.budget.nodes {
-            return Err(at.problem(format!("more than {} keys and values, aliases counted", self.budget.nodes)));
+            let (max, limit) = (self.budget.nodes, self.budget.limit("nodes_max"));
+            return Err(at.problem(format!("more than {max} keys and values, aliases counted {limit}")));
         }
         if self.text_bytes > self.budget.text_bytes {
-            let max = self.budget.text_bytes;
-            return Err(at.problem(format!("more than {max} bytes of text, aliases counted")));
+            let (max, limit) = (self.budget.text_bytes, self.budget.limit("text_bytes_max"));
+            return Err(at.problem(format!("more than {max} bytes of text, aliases counted {limit}")));
         }
         Ok(())
     }

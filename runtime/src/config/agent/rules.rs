@@ -33,7 +33,9 @@ pub(super) fn check(root: &Node, limits: &Agents, problems: &mut Vec<Problem>) {
 fn instances(root: &Node, limits: &Agents, problems: &mut Vec<Problem>) {
     let Some(node) = root.get("instances") else { return };
     let max = limits.instances_max;
-    if node.whole().is_some_and(|count| count > u64::from(max)) {
+    // Also where it is no whole number, as 1e9 is none: whoever writes that wants to know how many there may be.
+    let count = node.digits().and_then(|digits| digits.parse::<f64>().ok());
+    if count.is_some_and(|count| count > f64::from(max)) {
         let message =
             format!("instances: expected at most {max}, found {}; agents.instances_max sets it", node.found());
         problems.push(node.at.problem(message));

@@ -56,6 +56,14 @@ section! {
         files_max: usize = 10_000, count(1_000_000);
         /// Size of one spec.
         file_bytes_max: usize = MIB, SIZE;
+        /// Lists and mappings inside one another in one spec.
+        depth_max: usize = 32, count(64);
+        /// Keys and values of one spec, aliases written out.
+        nodes_max: usize = 20_000, count(1_000_000);
+        /// Uses of anchors in one spec.
+        aliases_max: usize = 100, count(10_000);
+        /// Text of one spec, aliases written out.
+        text_bytes_max: usize = 4 * MIB, SIZE;
         /// How often the folder is looked at for files that were added, changed or removed.
         look_every: Duration = Duration::from_millis(200), TIME;
         /// How long the folder must rest after a change before it is read.
