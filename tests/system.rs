@@ -64,6 +64,8 @@ mod rotation;
 mod runs;
 #[path = "system/scale.rs"]
 mod scale;
+#[path = "system/settings.rs"]
+mod settings;
 #[path = "system/start.rs"]
 mod start;
 #[path = "system/upgrade.rs"]

@@ -20,6 +20,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use troupe_runtime::config::{LastGood, Loaded, Stamp, Wanted};
 use troupe_runtime::domain::agent::AgentSpec;
+use troupe_runtime::live::Live;
 use troupe_runtime::supervision::{ChildContext, ChildSpec, Shutdown};
 
 use crate::orchestrator::OrchestratorMessage;
@@ -64,7 +65,7 @@ pub struct Watch {
     look: Arc<dyn Fn() -> Stamp + Send + Sync>,
     /// Reads it.
     read: Arc<dyn Fn() -> Loaded + Send + Sync>,
-    options: Options,
+    options: Live<Options>,
     memory: Arc<Mutex<Memory>>,
 }
 
@@ -87,14 +88,14 @@ impl Watch {
     pub fn new(
         look: impl Fn() -> Stamp + Send + Sync + 'static,
         read: impl Fn() -> Loaded + Send + Sync + 'static,
-        options: Options,
+        options: impl Into<Live<Options>>,
         stamp: Stamp,
         loaded: Loaded,
     ) -> Self {
         let mut good = LastGood::default();
         let problems = good.take_in(loaded).problems.iter().map(ToString::to_string).collect();
         let memory = Arc::new(Mutex::new(Memory { good, problems, stamp: Some(stamp) }));
-        Self { look: Arc::new(look), read: Arc::new(read), options, memory }
+        Self { look: Arc::new(look), read: Arc::new(read), options: options.into(), memory }
     }
 
     /// The specs as the folder had them last, by name.
@@ -160,13 +161,13 @@ impl Watcher {
             let begun = Instant::now();
             let stamp = self.watch.look().await?;
             let least = begun.elapsed() * LOOK_PART;
-            match unrest.look(stamp, Instant::now(), &self.watch.options) {
+            match unrest.look(stamp, Instant::now(), &self.watch.options.get()) {
                 Next::Wait(wait) => tokio::time::sleep(wait.max(least)).await,
                 Next::Read { in_unrest } => {
                     let wanted = self.watch.read().await?;
                     let Outcome { changed, again } = reload(&self.stage.ports, &self.roster, &wanted).await;
                     untold |= changed;
-                    unrest.was_read(in_unrest, again, Instant::now(), &self.watch.options);
+                    unrest.was_read(in_unrest, again, Instant::now(), &self.watch.options.get());
                 }
             }
         }

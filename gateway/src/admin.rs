@@ -90,6 +90,8 @@ pub struct ConfigReport {
     pub problems: Vec<String>,
     /// How often they have had an effect since the start.
     pub reloads: u64,
+    /// Keys of the node configuration that were changed and wait for a restart.
+    pub needs_restart: Vec<String>,
 }
 
 /// Limits of the admin API.

@@ -114,7 +114,7 @@ impl Node {
         let dials = upkeep.as_ref().map_or_else(|| Dials::of(&config), |upkeep| Ok(upkeep.dials().clone()))?;
 
         let redactor = secrets.redactor();
-        let ports = Arc::new(open_ports(&config, secrets).await?);
+        let ports = Arc::new(open_ports(&config, secrets, &dials).await?);
         let (folder, of_spool) = (config.data_dir.join(spool::FOLDER_NAME), options::spool(&config));
         let spool = match Spool::open(&folder, ports.bus.clone(), of_spool).await {
             Ok(spool) => spool,
@@ -152,7 +152,7 @@ impl Node {
             node: config.node.name.clone(),
             token: dials.admin_token.clone(),
             course: course.clone(),
-            config: Arc::new(move || report(of_config.standing())),
+            config: Arc::new(move || report(of_config.standing(), upkeep.as_deref())),
             redact: Arc::new(move |text| redactor.mask(text)),
             options: options::admin(&config),
         });
@@ -215,14 +215,15 @@ impl Node {
     }
 }
 
-fn report(standing: Standing) -> ConfigReport {
+fn report(standing: Standing, upkeep: Option<&Upkeep>) -> ConfigReport {
     let Standing { agents, problems, reloads } = standing;
-    ConfigReport { agents, problems, reloads }
+    let needs_restart = upkeep.map(Upkeep::needs_restart).unwrap_or_default();
+    ConfigReport { agents, problems, reloads, needs_restart }
 }
 
-async fn open_ports(config: &NodeConfig, secrets: Secrets) -> Result<Ports, StartError> {
-    let of_models = options::models(config);
-    let models = Models::new(secrets, Models::client(&of_models)?, of_models)?;
+async fn open_ports(config: &NodeConfig, secrets: Secrets, dials: &Dials) -> Result<Ports, StartError> {
+    let of_models = dials.models.clone();
+    let models = Models::new(secrets, Models::client(&of_models.get())?, of_models)?;
     let tools = Tools::new(options::tools(config));
     let ports = options::ports(config);
     Ok(Ports::open(&config.data_dir, ports, models, tools, Metrics::new()).await?)

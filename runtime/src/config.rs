@@ -30,7 +30,7 @@ pub use agent::{
 pub use nearest::nearest;
 pub use node::{
     Admin, Agents, Bus, Cache, Cluster, Http, HttpGet, Identity, Journal, Lease, LivingSources, Log, Models,
-    NodeConfig, Postgres, Price, ROLES, Rabbitmq, Replies, Slack, Sources, Spool, Steps, Store, Supervision, Tools,
-    node_example, node_schema,
+    NodeConfig, NodeKey, Postgres, Price, ROLES, Rabbitmq, Replies, Slack, Sources, Spool, Steps, Store, Supervision,
+    Tools, node_example, node_keys, node_schema,
 };
 pub use problem::{PROBLEMS_MAX, Place, Problem, Problems};

@@ -207,7 +207,7 @@ fn config(admin: &Admin) -> Value {
     let report = (admin.shared.setup.config)();
     let status = if report.problems.is_empty() { HEALTHY } else { DEGRADED };
     let problems: Vec<_> = report.problems.iter().map(|problem| (admin.shared.setup.redact)(problem)).collect();
-    json!({"status": status, "agents": report.agents, "problems": problems, "reloads": report.reloads})
+    json!({"status": status, "agents": report.agents, "problems": problems, "reloads": report.reloads, "needs_restart": report.needs_restart})
 }
 
 /// A part that this node does not have.

@@ -94,7 +94,8 @@ pub struct Plan {
 /// Runs a node until it is told to stop.
 pub async fn run(args: UpArgs, printer: &mut Printer) -> Result<Exit, Error> {
     let plan = plan(&Sources::from_process(args.flags())?)?;
-    logs::install(logging(&plan)?).map_err(|error| configuration(&error))?;
+    let filter = logs::install(logging(&plan)?).map_err(|error| configuration(&error))?;
+    plan.upkeep.logs_with(filter);
     for warning in &plan.warnings {
         tracing::warn!(problem = %warning, "the configuration has a problem");
         printer.note(&format!("warning: {warning}"));

@@ -176,31 +176,44 @@ fn quote_hint(node: &Node) -> &'static str {
 mod tests {
     use std::time::Duration;
 
-    use super::super::table::{Key, SOME_TEXT};
+    use super::super::table::{Change, Key, SOME_TEXT};
     use super::super::yaml::{YamlBudget, parse};
     use super::*;
 
     const INNER: Table = Table {
         keys: &[
-            Key { name: "a", doc: "", kind: Kind::Whole(0, 1), need: Need::Optional },
-            Key { name: "b", doc: "", kind: Kind::Secret(&SOME_TEXT), need: Need::Optional },
+            Key { name: "a", doc: "", kind: Kind::Whole(0, 1), need: Need::Optional, change: Change::Live },
+            Key { name: "b", doc: "", kind: Kind::Secret(&SOME_TEXT), need: Need::Optional, change: Change::Live },
         ],
         one_of: &["a", "b"],
     };
     const OUTER: Table = Table {
         keys: &[
-            Key { name: "name", doc: "who", kind: Kind::Text(&SOME_TEXT), need: Need::Required },
-            Key { name: "count", doc: "", kind: Kind::Whole(1, 9), need: Need::Optional },
-            Key { name: "mode", doc: "", kind: Kind::Choice(&["fast", "slow"]), need: Need::Optional },
-            Key { name: "cost", doc: "", kind: Kind::Usd(1_000_000), need: Need::Optional },
+            Key { name: "name", doc: "who", kind: Kind::Text(&SOME_TEXT), need: Need::Required, change: Change::Live },
+            Key { name: "count", doc: "", kind: Kind::Whole(1, 9), need: Need::Optional, change: Change::Live },
+            Key {
+                name: "mode",
+                doc: "",
+                kind: Kind::Choice(&["fast", "slow"]),
+                need: Need::Optional,
+                change: Change::Live,
+            },
+            Key { name: "cost", doc: "", kind: Kind::Usd(1_000_000), need: Need::Optional, change: Change::Live },
             Key {
                 name: "wait",
                 doc: "",
                 kind: Kind::Duration(Duration::from_secs(1), Duration::from_mins(1)),
                 need: Need::Optional,
+                change: Change::Live,
             },
-            Key { name: "size", doc: "", kind: Kind::Size(1, 1024), need: Need::Optional },
-            Key { name: "inner", doc: "", kind: Kind::List(&Kind::Table(&INNER), 2), need: Need::Optional },
+            Key { name: "size", doc: "", kind: Kind::Size(1, 1024), need: Need::Optional, change: Change::Live },
+            Key {
+                name: "inner",
+                doc: "",
+                kind: Kind::List(&Kind::Table(&INNER), 2),
+                need: Need::Optional,
+                change: Change::Live,
+            },
         ],
         one_of: &[],
     };

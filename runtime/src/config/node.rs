@@ -2,7 +2,8 @@
 //!
 //! The file becomes a located tree; variables and flags are laid over it, each value keeping where it came from; then
 //! one check and one reading. So a wrong port is reported as `config/node.yaml:4:9` or as `TROUPE_HTTP_ADDR`, by the
-//! same rule, together with everything else that is wrong. Read once at start; a node with problems does not start.
+//! same rule, together with everything else that is wrong. Read at the start, where a node with problems does not start, and again
+//! while it runs; then what is wrong leaves everything as it is.
 
 mod dotenv;
 mod example;
@@ -24,7 +25,7 @@ use super::problem::{At, Place, Problem, Problems};
 use super::reference;
 use super::schema;
 use super::setting::Setting;
-use super::table::{Kind, SOME_TEXT, Table};
+use super::table::{Change, Kind, SOME_TEXT, Table};
 use super::yaml::{YamlBudget, parse};
 use crate::secret::{ExposeSecret as _, SecretString, Secrets};
 use section::section;
@@ -50,60 +51,86 @@ section! {
     /// Everything that a node can be told.
     pub struct NodeConfig {
         /// Who this node is.
-        node: Identity = Identity::default(), Kind::Table(&Identity::TABLE);
+        node: Identity = Identity::default(), Kind::Table(&Identity::TABLE), parts;
         /// The SQLite file: the embedded bus, and the state when no server keeps it; and the spool.
-        data_dir: PathBuf = PathBuf::from("./data"), Kind::Text(&SOME_TEXT);
+        data_dir: PathBuf = PathBuf::from("./data"), Kind::Text(&SOME_TEXT), restart;
         /// The agents.
-        agents: Agents = Agents::default(), Kind::Table(&Agents::TABLE);
+        agents: Agents = Agents::default(), Kind::Table(&Agents::TABLE), parts;
         /// The public listener: Slack and health.
-        http: Http = Http::default(), Kind::Table(&Http::TABLE);
+        http: Http = Http::default(), Kind::Table(&Http::TABLE), parts;
         /// The administrators' listener: API, console, metrics.
-        admin: Admin = Admin::default(), Kind::Table(&Admin::TABLE);
+        admin: Admin = Admin::default(), Kind::Table(&Admin::TABLE), parts;
         /// The Slack app.
-        slack: Slack = Slack::default(), Kind::Table(&Slack::TABLE);
+        slack: Slack = Slack::default(), Kind::Table(&Slack::TABLE), parts;
         /// Log lines.
-        log: Log = Log::default(), Kind::Table(&Log::TABLE);
+        log: Log = Log::default(), Kind::Table(&Log::TABLE), parts;
         /// The server that keeps the state, `postgres://user:password@host/database?sslmode=verify-full`; the file in the data folder when there is none.
-        database_url: Option<SecretString> = None, Kind::Secret(&formats::DATABASE_URL);
+        database_url: Option<SecretString> = None, Kind::Secret(&formats::DATABASE_URL), restart;
         /// RabbitMQ (3.10 and newer) as the bus, `amqp://user:password@host:port/vhost`, `amqps://` for TLS; the embedded bus when there is none.
-        amqp_url: Option<SecretString> = None, Kind::Secret(&formats::AMQP_URL);
+        amqp_url: Option<SecretString> = None, Kind::Secret(&formats::AMQP_URL), restart;
         /// Redis as a read cache of what agents remember, shared by the nodes of one database: `redis://user:password@host:port/0`, `rediss://` for TLS; the cache in the process alone when there is none.
-        redis_url: Option<SecretString> = None, Kind::Secret(&formats::REDIS_URL);
+        redis_url: Option<SecretString> = None, Kind::Secret(&formats::REDIS_URL), restart;
         /// The link between nodes; arrives with a later version.
-        cluster: Cluster = Cluster::default(), Kind::Table(&Cluster::TABLE);
+        cluster: Cluster = Cluster::default(), Kind::Table(&Cluster::TABLE), parts;
         /// How much work the node takes on.
-        steps: Steps = Steps::default(), Kind::Table(&Steps::TABLE);
+        steps: Steps = Steps::default(), Kind::Table(&Steps::TABLE), parts;
         /// The node's lease, by which the nodes of one database know who is gone.
-        lease: Lease = Lease::default(), Kind::Table(&Lease::TABLE);
+        lease: Lease = Lease::default(), Kind::Table(&Lease::TABLE), parts;
         /// How long what was done is kept; what is open stays whatever its age.
-        journal: Journal = Journal::default(), Kind::Table(&Journal::TABLE);
+        journal: Journal = Journal::default(), Kind::Table(&Journal::TABLE), parts;
         /// The event bus.
-        bus: Bus = Bus::default(), Kind::Table(&Bus::TABLE);
+        bus: Bus = Bus::default(), Kind::Table(&Bus::TABLE), parts;
         /// The connections to RabbitMQ, where it is the bus.
-        rabbitmq: Rabbitmq = Rabbitmq::default(), Kind::Table(&Rabbitmq::TABLE);
+        rabbitmq: Rabbitmq = Rabbitmq::default(), Kind::Table(&Rabbitmq::TABLE), parts;
         /// What keeps events on the disk while the bus does not take them.
-        spool: Spool = Spool::default(), Kind::Table(&Spool::TABLE);
+        spool: Spool = Spool::default(), Kind::Table(&Spool::TABLE), parts;
         /// The store and its one writer.
-        store: Store = Store::default(), Kind::Table(&Store::TABLE);
+        store: Store = Store::default(), Kind::Table(&Store::TABLE), parts;
         /// The connections to PostgreSQL, where it keeps the state.
-        postgres: Postgres = Postgres::default(), Kind::Table(&Postgres::TABLE);
+        postgres: Postgres = Postgres::default(), Kind::Table(&Postgres::TABLE), parts;
         /// The read cache in Redis, where there is one.
-        cache: Cache = Cache::default(), Kind::Table(&Cache::TABLE);
+        cache: Cache = Cache::default(), Kind::Table(&Cache::TABLE), parts;
         /// Calls to models.
-        models: Models = Models::default(), Kind::Table(&Models::TABLE);
+        models: Models = Models::default(), Kind::Table(&Models::TABLE), parts;
         /// Built-in tools.
-        tools: Tools = Tools::default(), Kind::Table(&Tools::TABLE);
+        tools: Tools = Tools::default(), Kind::Table(&Tools::TABLE), parts;
         /// Restarts and liveness of actors.
-        supervision: Supervision = Supervision::default(), Kind::Table(&Supervision::TABLE);
+        supervision: Supervision = Supervision::default(), Kind::Table(&Supervision::TABLE), parts;
         /// Answers on their way to Slack.
-        replies: Replies = Replies::default(), Kind::Table(&Replies::TABLE);
+        replies: Replies = Replies::default(), Kind::Table(&Replies::TABLE), parts;
         /// Time that running steps have to reach a safe point when the node is told to stop.
         drain_timeout: Duration = Duration::from_secs(30),
-            Kind::Duration(Duration::ZERO, Duration::from_hours(1));
+            Kind::Duration(Duration::ZERO, Duration::from_hours(1)), restart;
     }
 }
 
 const NODE: Table = NodeConfig::TABLE;
+
+/// One key of the node configuration.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeKey {
+    /// Its path, such as `log.filter`.
+    pub key: String,
+    /// Whether a change has its effect while the node runs; else it needs a restart.
+    pub live: bool,
+}
+
+/// Every key of the node configuration.
+#[must_use]
+pub fn node_keys() -> Vec<NodeKey> {
+    fn below(table: &Table, at: &str, keys: &mut Vec<NodeKey>) {
+        for key in table.keys {
+            let path = if at.is_empty() { key.name.to_owned() } else { format!("{at}.{}", key.name) };
+            match key.kind {
+                Kind::Table(table) => below(table, &path, keys),
+                _ => keys.push(NodeKey { key: path, live: key.change == Change::Live }),
+            }
+        }
+    }
+    let mut keys = Vec::new();
+    below(&NODE, "", &mut keys);
+    keys
+}
 
 /// The JSON Schema of the node file, for editors and `troupe schema node`.
 #[must_use]
@@ -136,6 +163,16 @@ impl NodeConfig {
             config
         });
         Problems(problems).or(config)
+    }
+}
+
+impl NodeConfig {
+    /// The keys at which `other` is set otherwise.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<NodeKey> {
+        let mut found = Vec::new();
+        self.differ(other, "", false, &mut found);
+        found
     }
 }
 

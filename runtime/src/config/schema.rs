@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::measure::{DURATION_PATTERN, SIZE_PATTERN};
-use super::table::{Key, Kind, Need, Table};
+use super::table::{Change, Key, Kind, Need, Table};
 use super::yaml::{YamlBudget, parse};
 
 /// The schema of a whole file.
@@ -41,7 +41,11 @@ fn property(key: &Key) -> Value {
         Value::Object(schema) => schema,
         _ => Map::new(),
     };
-    schema.insert("description".to_owned(), key.doc.into());
+    let doc = match key.change {
+        Change::Restart => format!("{} A change needs a restart of the node.", key.doc),
+        Change::Live | Change::Parts => key.doc.to_owned(),
+    };
+    schema.insert("description".to_owned(), doc.into());
     if let Need::Default(default) = key.need
         && let Some(yaml) = default()
         && let Ok(node) = parse(&"default".into(), &yaml, &YamlBudget::default())

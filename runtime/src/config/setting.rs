@@ -8,10 +8,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::secret::SecretString;
+use crate::secret::{ExposeSecret as _, SecretString};
 
 use super::located::{Node, Value};
 use super::measure;
+use super::node::NodeKey;
 use super::table::Kind;
 
 /// A type that a key may have.
@@ -21,6 +22,16 @@ pub(crate) trait Setting: Sized {
 
     /// The value as YAML, as people would write it for a key of `kind`; `None` for "not set".
     fn yaml(&self, kind: &Kind) -> Option<String>;
+
+    /// Whether `other` sets the same.
+    fn is_same(&self, other: &Self) -> bool;
+
+    /// The keys at which `other` sets something else; this one is at `at`, and a change of it is `live` or not.
+    fn differ(&self, other: &Self, at: &str, live: bool, found: &mut Vec<NodeKey>) {
+        if !self.is_same(other) {
+            found.push(NodeKey { key: at.to_owned(), live });
+        }
+    }
 }
 
 /// The value of `key` in a checked mapping.
@@ -36,6 +47,10 @@ impl Setting for u64 {
     fn yaml(&self, kind: &Kind) -> Option<String> {
         Some(if matches!(kind, Kind::Size(..)) { measure::show_size(*self) } else { self.to_string() })
     }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
+    }
 }
 
 /// Narrower numbers read as `u64` does; the bounds of their key keep them in range.
@@ -49,6 +64,10 @@ macro_rules! narrow {
             fn yaml(&self, kind: &Kind) -> Option<String> {
                 u64::try_from(*self).ok().and_then(|number| number.yaml(kind))
             }
+
+            fn is_same(&self, other: &Self) -> bool {
+                self == other
+            }
         }
     )*};
 }
@@ -61,6 +80,10 @@ impl Setting for Duration {
 
     fn yaml(&self, _: &Kind) -> Option<String> {
         Some(measure::show_duration(*self))
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
     }
 }
 
@@ -76,6 +99,10 @@ impl Setting for String {
             || self.contains(": ");
         Some(if self.is_empty() || misread { format!("{self:?}") } else { self.clone() })
     }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
+    }
 }
 
 impl Setting for PathBuf {
@@ -85,6 +112,10 @@ impl Setting for PathBuf {
 
     fn yaml(&self, kind: &Kind) -> Option<String> {
         self.to_string_lossy().into_owned().yaml(kind)
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
     }
 }
 
@@ -96,6 +127,10 @@ impl Setting for SocketAddr {
     fn yaml(&self, _: &Kind) -> Option<String> {
         Some(self.to_string())
     }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
+    }
 }
 
 impl Setting for SecretString {
@@ -106,6 +141,10 @@ impl Setting for SecretString {
     fn yaml(&self, _: &Kind) -> Option<String> {
         None
     }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.expose_secret() == other.expose_secret()
+    }
 }
 
 impl<T: Setting> Setting for Option<T> {
@@ -115,6 +154,13 @@ impl<T: Setting> Setting for Option<T> {
 
     fn yaml(&self, kind: &Kind) -> Option<String> {
         self.as_ref().and_then(|value| value.yaml(kind))
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Some(one), Some(other)) => one.is_same(other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
     }
 }
 
@@ -128,6 +174,10 @@ impl<T: Setting> Setting for Vec<T> {
         let items: Vec<String> = self.iter().filter_map(|item| item.yaml(item_kind)).collect();
         Some(format!("[{}]", items.join(", ")))
     }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.iter().zip(other).all(|(one, other)| one.is_same(other))
+    }
 }
 
 impl<T: Setting> Setting for BTreeMap<String, T> {
@@ -139,6 +189,11 @@ impl<T: Setting> Setting for BTreeMap<String, T> {
         let of = if let Kind::Map(of, _) = kind { of } else { kind };
         let lines = self.iter().filter_map(|(key, value)| Some(format!("\n  {key}: {}", value.yaml(of)?)));
         Some(if self.is_empty() { "{}".to_owned() } else { lines.collect() })
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        let same = |(one, other): ((&String, &T), (&String, &T))| one.0 == other.0 && one.1.is_same(other.1);
+        self.len() == other.len() && self.iter().zip(other).all(same)
     }
 }
 

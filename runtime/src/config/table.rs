@@ -20,6 +20,18 @@ pub(crate) struct Key {
     pub(crate) doc: &'static str,
     pub(crate) kind: Kind,
     pub(crate) need: Need,
+    pub(crate) change: Change,
+}
+
+/// When a changed value has its effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// While the node runs, within a second.
+    Live,
+    /// When the node starts the next time.
+    Restart,
+    /// It is a section, and each of its keys says it.
+    Parts,
 }
 
 /// Whether a key must be there.

@@ -18,10 +18,11 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use crate::live::Live;
 use crate::secret::Redactor;
 
-use super::Error;
 use super::access::{Access, Way};
+use super::{Error, ModelOptions};
 
 /// A provider's message in an error is cut to so many characters.
 const MESSAGE_CHARS_MAX: usize = 300;
@@ -40,10 +41,8 @@ pub(super) struct Endpoint {
     pub(super) access: Arc<Access>,
     /// Masks the key in what the provider says.
     pub(super) redactor: Redactor,
-    /// Longest answer that is read, in bytes.
-    pub(super) answer_bytes_max: usize,
-    /// Longest silence between two events of a stream.
-    pub(super) idle: Duration,
+    /// The limits, as they are now.
+    pub(super) options: Live<ModelOptions>,
 }
 
 /// An answer with a good status, not yet read.
@@ -95,7 +94,7 @@ impl Endpoint {
 
     /// The whole answer as JSON.
     pub(super) async fn read<T: DeserializeOwned>(&self, answer: Answer) -> Result<T, Error> {
-        let bytes = match read_limited(answer.response, self.answer_bytes_max).await {
+        let bytes = match read_limited(answer.response, self.options.get().answer_bytes_max).await {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Err(self.too_large()),
             Err(error) => return Err(self.broken(error)),
@@ -107,7 +106,7 @@ impl Endpoint {
     ///
     /// The first event may take as long as the call; after it, a silence of `idle` is a time-out.
     pub(super) fn events(&self, answer: Answer) -> BoxStream<'_, Result<String, Error>> {
-        let mut left = self.answer_bytes_max;
+        let mut left = self.options.get().answer_bytes_max;
         let bytes = answer.response.bytes_stream().map(move |chunk| {
             let chunk = chunk.map_err(|error| self.broken(error))?;
             left = left.checked_sub(chunk.len()).ok_or_else(|| self.too_large())?;
@@ -154,11 +153,12 @@ impl Endpoint {
         &'call self,
         events: impl Stream<Item = Result<String, Error>> + Send + 'call,
     ) -> impl Stream<Item = Result<String, Error>> + Send + 'call {
+        let idle = self.options.get().idle_timeout;
         let start = (Box::pin(events), false);
         futures::stream::try_unfold(start, move |(mut events, begun)| async move {
             let next = if begun {
-                let silence = || Error::Timeout { model: self.label.clone(), after: self.idle };
-                timeout(self.idle, events.next()).await.map_err(|_| silence())?
+                let silence = || Error::Timeout { model: self.label.clone(), after: idle };
+                timeout(idle, events.next()).await.map_err(|_| silence())?
             } else {
                 events.next().await
             };
@@ -167,7 +167,7 @@ impl Endpoint {
     }
 
     fn too_large(&self) -> Error {
-        Error::TooLarge { model: self.label.clone(), limit: self.answer_bytes_max }
+        Error::TooLarge { model: self.label.clone(), limit: self.options.get().answer_bytes_max }
     }
 
     /// What the network said, with its causes and without the address (which may hold a token).

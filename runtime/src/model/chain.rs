@@ -12,11 +12,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::domain::chat::{Completion, Message};
 use crate::fault::{Fault, Faulty};
+use crate::live::Live;
 use crate::progress::Progress;
 use crate::retry::Backoff;
 
 use super::access::Access;
-use super::{Error, Model, OnDelta, Price, Request};
+use super::{Error, Model, ModelOptions, OnDelta, Request};
 
 /// One model of a chain.
 pub(super) struct Link {
@@ -28,20 +29,18 @@ pub(super) struct Link {
     pub(super) access: Option<Arc<Access>>,
     /// Limit of one try.
     pub(super) timeout: Duration,
-    /// What it costs, if known.
-    pub(super) price: Option<Price>,
+    /// The name in the spec, by which it has its price.
+    pub(super) name: String,
 }
 
 /// The models of an agent, first choice first.
 pub(super) struct Chain {
     /// Never empty.
     pub(super) links: Vec<Link>,
-    /// How a try is repeated.
+    /// How a try was repeated at the start.
     pub(super) backoff: Backoff,
-    /// An answer that asks for more tools than this is unusable.
-    pub(super) tool_calls_max: usize,
-    /// Whether answers are streamed where only their progress is of interest.
-    pub(super) streams: bool,
+    /// The limits, as they are now.
+    pub(super) options: Live<ModelOptions>,
 }
 
 /// How a link failed.
@@ -116,7 +115,8 @@ impl Chain {
                 return Err(Failed::Over(error));
             }
             let Fault::Transient { retry_after } = error.fault() else { return Err(Failed::Here(error)) };
-            let wait = self.backoff.next(attempt, retry_after, &mut rand::rng());
+            let backoff = Backoff::new(self.options.get().backoff).unwrap_or(self.backoff);
+            let wait = backoff.next(attempt, retry_after, &mut rand::rng());
             let Some(wait) = wait.filter(|wait| time_left(request).is_none_or(|left| *wait < left)) else {
                 return Err(Failed::Here(error));
             };
@@ -138,7 +138,7 @@ impl Chain {
         let call = async {
             match sink {
                 // Nobody is shown the pieces, so a stream that breaks may be begun again.
-                None if self.streams && request.progress.is_some() => {
+                None if self.options.get().stream && request.progress.is_some() => {
                     link.model.complete_streaming(request, &mut |_| made(request)).await
                 }
                 None => link.model.complete(request).await,
@@ -163,15 +163,16 @@ impl Chain {
     /// What holds for the answers of every wire: a bound on tool calls, ids that are unique, no secrets, and a price.
     fn checked(&self, link: &Link, request: &Request, mut completion: Completion) -> Result<Completion, Error> {
         let asked = completion.tool_calls.len();
-        if asked > self.tool_calls_max {
-            let message = format!("it asks for {asked} tools at once, tool_calls_max is {}", self.tool_calls_max);
+        let options = self.options.get();
+        if asked > options.tool_calls_max {
+            let message = format!("it asks for {asked} tools at once, tool_calls_max is {}", options.tool_calls_max);
             return Err(Error::BadAnswer { model: link.label.clone(), message });
         }
         make_ids_unique(&mut completion, request);
         if let Some(access) = &link.access {
             access.hide(&mut completion);
         }
-        if let Some(price) = &link.price {
+        if let Some(price) = options.prices.get(&link.name) {
             completion.usage.cost_microusd = price.cost_microusd(&completion.usage);
         }
         Ok(completion)

@@ -11,6 +11,7 @@ use std::time::Duration;
 use reqwest::Client;
 
 use crate::domain::agent::{AgentName, ModelSpec, ProviderKind};
+use crate::live::Live;
 use crate::retry::{Backoff, BackoffOptions};
 use crate::secret::{MissingSecret, Secrets};
 
@@ -63,19 +64,21 @@ pub struct Models {
     secrets: Secrets,
     client: Client,
     backoff: Backoff,
-    options: ModelOptions,
+    options: Live<ModelOptions>,
     calls: ScriptedCalls,
     told: Mutex<HashSet<AgentName>>,
     renewing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Models {
-    /// `client` is one of [`Models::client`]; connections are shared by all agents.
+    /// `client` is one of [`Models::client`]; connections are shared by all agents. Options that change are those of the next call.
     ///
     /// # Errors
     /// [`Error::BadSpec`] when the backoff of the options makes no sense.
-    pub fn new(secrets: Secrets, client: Client, options: ModelOptions) -> Result<Self, Error> {
-        let backoff = Backoff::new(options.backoff).map_err(|error| bad_spec("the model chain", &error.to_string()))?;
+    pub fn new(secrets: Secrets, client: Client, options: impl Into<Live<ModelOptions>>) -> Result<Self, Error> {
+        let options = options.into();
+        let backoff =
+            Backoff::new(options.get().backoff).map_err(|error| bad_spec("the model chain", &error.to_string()))?;
         Ok(Self {
             secrets,
             client,
@@ -125,13 +128,7 @@ impl Models {
                 Err(Error::MissingSecret(error)) => missing.extend(error.names),
                 Err(error) => return Err(error),
             }
-            links.push(Link {
-                label: label(spec),
-                model,
-                access,
-                timeout: spec.timeout,
-                price: self.options.prices.get(&spec.model).copied(),
-            });
+            links.push(Link { label: label(spec), model, access, timeout: spec.timeout, name: spec.model.clone() });
         }
         missing.sort();
         missing.dedup();
@@ -144,8 +141,7 @@ impl Models {
         if links.is_empty() {
             return Err(bad_spec(agent.as_str(), "its spec names no model"));
         }
-        let (tool_calls_max, streams) = (self.options.tool_calls_max, self.options.stream);
-        Ok(Arc::new(Chain { links, backoff: self.backoff, tool_calls_max, streams }))
+        Ok(Arc::new(Chain { links, backoff: self.backoff, options: self.options.clone() }))
     }
 
     /// One model of a chain.
@@ -165,8 +161,7 @@ impl Models {
             client: self.client.clone(),
             access: Arc::new(Access::new(spec, &self.secrets, &self.renewing)),
             redactor: self.secrets.redactor(),
-            answer_bytes_max: self.options.answer_bytes_max,
-            idle: self.options.idle_timeout,
+            options: self.options.clone(),
         }
     }
 

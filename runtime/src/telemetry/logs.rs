@@ -22,7 +22,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::{EnvFilter, Registry};
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use self::line::{Fields, Line};
 
@@ -128,11 +128,34 @@ pub enum Error {
 ///
 /// # Errors
 /// [`Error`]; nothing is installed then.
-pub fn install(options: Options) -> Result<(), Error> {
-    let subscriber = subscriber(options)?;
+pub fn install(options: Options) -> Result<Filter, Error> {
+    let (subscriber, filter) = changeable(options)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| Error::Installed)?;
     panics::hook();
-    Ok(())
+    Ok(filter)
+}
+
+/// What is logged, while it is logged. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Filter(reload::Handle<EnvFilter, Registry>);
+
+impl Filter {
+    /// Logs this from now on.
+    ///
+    /// # Errors
+    /// [`Error::Filter`], and what was logged is logged on.
+    pub fn set(&self, filter: &str) -> Result<(), Error> {
+        let parsed = parsed(filter)?;
+        // It fails when the log is gone, and then nobody is there to be told.
+        self.0.reload(parsed).ok();
+        Ok(())
+    }
+}
+
+fn parsed(filter: &str) -> Result<EnvFilter, Error> {
+    EnvFilter::builder()
+        .parse(format!("{QUIET},{filter}"))
+        .map_err(|cause| Error::Filter { filter: filter.to_owned(), cause: cause.to_string() })
 }
 
 /// The log without installing it: for `tracing::subscriber::with_default`.
@@ -140,9 +163,11 @@ pub fn install(options: Options) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Filter`] and [`Error::File`].
 pub fn subscriber(options: Options) -> Result<impl Subscriber + Send + Sync, Error> {
-    let filter = EnvFilter::builder()
-        .parse(format!("{QUIET},{}", options.filter))
-        .map_err(|cause| Error::Filter { filter: options.filter.clone(), cause: cause.to_string() })?;
+    changeable(options).map(|(subscriber, _)| subscriber)
+}
+
+fn changeable(options: Options) -> Result<(impl Subscriber + Send + Sync, Filter), Error> {
+    let (filter, handle) = reload::Layer::new(parsed(&options.filter)?);
     let (sink, terminal) = match &options.output {
         Output::Stdout => (Sink::Stdout, io::stdout().is_terminal()),
         Output::Stderr => (Sink::Stderr, io::stderr().is_terminal()),
@@ -159,7 +184,7 @@ pub fn subscriber(options: Options) -> Result<impl Subscriber + Send + Sync, Err
     };
     let colour = pretty && terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = Lines { sink, pretty, colour, redact: options.redact, field_bytes_max: options.field_bytes_max };
-    Ok(Registry::default().with(filter).with(lines))
+    Ok((Registry::default().with(filter).with(lines), Filter(handle)))
 }
 
 enum Sink {

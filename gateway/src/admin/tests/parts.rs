@@ -24,7 +24,8 @@ async fn every_part_says_how_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_file_degrades_and_a_closed_store_is_unhealthy() {
-    let report = || ConfigReport { agents: 1, problems: vec!["agents/x.yaml:3:1: hunter2".into()], reloads: 3 };
+    let problems = || vec!["agents/x.yaml:3:1: hunter2".into()];
+    let report = move || ConfigReport { agents: 1, problems: problems(), ..ConfigReport::default() };
     let house = House::open_with(|setup| setup.config = Arc::new(report)).await;
     let degraded = house.get("/health").await;
     assert_eq!((degraded.status, &degraded.json()["status"]), (200, &json!("degraded")));

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::super::table::{ANY_TEXT, Key, Kind, Need, SOME_TEXT, Table};
+use super::super::table::{ANY_TEXT, Change, Key, Kind, Need, SOME_TEXT, Table};
 use super::formats;
 
 /// Time limit of one model call.
@@ -33,7 +33,7 @@ const WEEK: Duration = Duration::from_hours(7 * 24);
 const MILLION_USD: u64 = 1_000_000 * 1_000_000;
 
 const fn key(name: &'static str, kind: Kind, need: Need, doc: &'static str) -> Key {
-    Key { name, doc, kind, need }
+    Key { name, doc, kind, need, change: Change::Live }
 }
 
 /// A default that is written as it stands.

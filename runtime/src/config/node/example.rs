@@ -5,13 +5,14 @@
 
 use super::variables::variable_of;
 use super::{NODE, Table};
-use crate::config::table::{Key, Kind, Need};
+use crate::config::table::{Change, Key, Kind, Need};
 
 const HEAD: &str = "\
 ## Configuration of a Troupe node. Copy it to config/node.yaml, or name a copy in TROUPE_CONFIG.
 ##
 ## Every line shows the default. To change a setting, remove one # from its line and from the line of its section.
 ## A variable in brackets sets the same and wins over this file; a flag wins over both.
+## What is marked (live) has its effect within a second while the node runs; any other change waits for a restart.
 ## Secrets may be written as ${NAME}: the value is taken from the environment or from .env.
 ## Times: 500ms, 60s, 5m, 1h, 3d. Sizes: 64 KiB, 1 MiB. Editors complete the keys with `troupe schema node`.
 ";
@@ -36,7 +37,8 @@ fn write_key(text: &mut String, path: &[&str], key: &Key) {
         text.push('\n');
     };
     let variable = variable_of(path).map(|variable| format!(" [{}]", variable.name)).unwrap_or_default();
-    line(&format!("# {}{variable}", key.doc));
+    let mark = if key.change == Change::Live { " (live)" } else { "" };
+    line(&format!("# {}{variable}{mark}", key.doc));
     if let Kind::Table(table) = key.kind {
         line(&format!("{}:", key.name));
         write_table(text, path, table);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::config::located::Node;
 use crate::config::measure;
 use crate::config::setting::Setting;
-use crate::config::table::{Key, Kind, Need, Table};
+use crate::config::table::{Change, Key, Kind, Need, Table};
 
 /// The price of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,12 +29,14 @@ pub(crate) const PRICE: Table = Table {
             doc: "US dollars for a million tokens that go in.",
             kind: Kind::Usd(USD_MAX),
             need: Need::Required,
+            change: Change::Live,
         },
         Key {
             name: "output_usd",
             doc: "US dollars for a million tokens that come out.",
             kind: Kind::Usd(USD_MAX),
             need: Need::Required,
+            change: Change::Live,
         },
     ],
     one_of: &[],
@@ -44,6 +46,10 @@ impl Setting for Price {
     fn read(node: &Node) -> Option<Self> {
         let price = |key: &str| measure::microusd(&node.get(key)?.digits()?).ok();
         Some(Self { input_microusd: price("input_usd")?, output_microusd: price("output_usd")? })
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
     }
 
     fn yaml(&self, _: &Kind) -> Option<String> {

@@ -40,11 +40,18 @@ fn chain(scripts: Vec<Vec<ScriptRule>>) -> (Chain, ScriptedCalls) {
 }
 
 fn chain_of(links: Vec<Link>) -> Chain {
-    Chain { links, backoff: Backoff::new(BackoffOptions::default()).unwrap(), tool_calls_max: 8, streams: false }
+    let options = ModelOptions { tool_calls_max: 8, ..ModelOptions::default() };
+    Chain { links, backoff: Backoff::new(BackoffOptions::default()).unwrap(), options: options.into() }
 }
 
 fn link(label: &str, model: impl Model + 'static) -> Link {
-    Link { label: label.into(), model: Box::new(model), access: None, timeout: Duration::from_secs(30), price: None }
+    Link {
+        label: label.into(),
+        model: Box::new(model),
+        access: None,
+        timeout: Duration::from_secs(30),
+        name: "m".into(),
+    }
 }
 
 fn ask() -> Request {
@@ -148,7 +155,8 @@ async fn pieces_and_tries_are_progress_and_a_broken_stream_that_nobody_saw_is_be
     let second = Duration::from_secs(1);
     let stalls_after = |streams: bool, breaks: u32, patience: Duration| async move {
         let talker = Talker { every: second, breaks: Mutex::new(breaks) };
-        let chain = Chain { streams, ..chain_of(vec![link("p/m", talker)]) };
+        let options = ModelOptions { stream: streams, ..ModelOptions::default() };
+        let chain = Chain { options: options.into(), ..chain_of(vec![link("p/m", talker)]) };
         let progress = Progress::begin();
         let request = Request { progress: Some(progress.clone()), ..ask() };
         tokio::select! {

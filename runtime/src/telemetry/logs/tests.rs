@@ -88,6 +88,23 @@ fn no_secret_passes_even_where_json_escapes_it() {
 }
 
 #[test]
+fn what_is_logged_can_be_changed_while_it_is_logged() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let (subscriber, filter) =
+        changeable(Options { output: Output::File(path.clone()), ..Options::default() }).unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::debug!("unheard");
+        filter.set("debug").unwrap();
+        tracing::debug!("heard");
+        assert!(filter.set("a=b=c").is_err());
+        tracing::debug!("heard still");
+    });
+    let log = std::fs::read_to_string(path).unwrap();
+    assert!(!log.contains("unheard") && log.matches("heard").count() == 2, "{log}");
+}
+
+#[test]
 fn a_long_value_is_cut_at_a_character() {
     let lines = json(Options { field_bytes_max: 5, ..Options::default() }, || tracing::info!(body = "aaaaéé", "m"));
     assert_eq!(lines[0]["body"], "aaaa…");
