@@ -80,12 +80,20 @@ impl Pool {
         if troop.ended.is_empty() {
             return Ok(());
         }
+        let mut gone = Vec::new();
         for name in std::mem::take(&mut troop.ended) {
-            if troop.companies.get(&name).is_some_and(|company| !company.retired) {
-                self.fill(myself, troop, &name).await?;
+            match troop.companies.get(&name) {
+                Some(company) if !company.retired => self.fill(myself, troop, &name).await?,
+                Some(company) if !company.has_children(&troop.children) => gone.push(name),
+                _ => {}
             }
         }
-        self.tidy(myself, troop).await
+        if !gone.is_empty() {
+            let busy = self.stage.in_hand.agents(self.id);
+            gone.into_iter().filter(|name| !busy.contains(name)).for_each(|name| drop(troop.companies.remove(&name)));
+        }
+        // A look is on its way: one for each of a thousand that end would be a thousand looks at all of them.
+        if troop.tidying { Ok(()) } else { self.tidy(myself, troop).await }
     }
 
     /// Starts whoever of a company is not there.
