@@ -84,7 +84,7 @@ fn check_kind(node: &Node, kind: &Kind, what: &str, problems: &mut Vec<Problem>)
         Kind::List(of, max) => match &node.value {
             Value::List(items) => {
                 check_count(node, items.len(), *max, what, problems);
-                for item in items {
+                for item in items.iter().take(*max) {
                     check_kind(item, of, what, problems);
                 }
             }
@@ -93,7 +93,7 @@ fn check_kind(node: &Node, kind: &Kind, what: &str, problems: &mut Vec<Problem>)
         Kind::Map(of, max) => match &node.value {
             Value::Map(entries) => {
                 check_count(node, entries.len(), *max, what, problems);
-                for entry in entries {
+                for entry in entries.iter().take(*max) {
                     check_kind(&entry.node, of, what, problems);
                 }
             }
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn all_that_is_wrong_comes_at_once() {
         let text =
-            "nmae: x\ncount: 10\nmode: fats\ncost: 2\nwait: 60\nsize: 1 MB\ninner: [{a: yes}, {}, {a: 1, b: 1}]\n";
+            "nmae: x\ncount: 10\nmode: fats\ncost: 2\nwait: 60\nsize: 1 MB\ninner: [{a: yes}, {a: 1, b: 1}, {}]\n";
         assert_eq!(
             problems(text),
             [
@@ -247,11 +247,12 @@ mod tests {
                 "f:6:7: size: expected a size such as 64 KiB, found \"1 MB\"; the units are B, KiB, MiB and GiB",
                 "f:7:8: inner: 3 entries, at most 2 are read; remove some",
                 "f:7:13: a: expected a whole number, found \"yes\"; write 0 to 1",
-                "f:7:19: inner: expected one of the keys a, b; add one",
-                "f:7:33: b: expected a text, found a number; write it in quotes",
-                "f:7:30: inner: only one of a, b may be there; remove \"b\" or \"a\"",
+                "f:7:29: b: expected a text, found a number; write it in quotes",
+                "f:7:26: inner: only one of a, b may be there; remove \"b\" or \"a\"",
             ]
         );
+        // What is over the limit is not read, and so costs nothing.
+        assert_eq!(problems("name: x\ninner: [{}]\n"), ["f:2:9: inner: expected one of the keys a, b; add one"]);
     }
 
     #[test]

@@ -2,6 +2,9 @@
 //!
 //! A rule answers with the reason and never with the text, which the caller quotes next to its place.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use regex::RegexBuilder;
 use url::Url;
 
@@ -19,6 +22,15 @@ const BUILTINS_LATER: [&str; 2] = ["ask_human", "remember"];
 
 /// Bytes that a compiled expression of a script may have: rules are small, and a file may come from anywhere.
 const REGEX_BYTES_MAX: usize = 1 << 20;
+
+/// Expressions whose verdict is kept.
+const REGEXES_KEPT_MAX: usize = 64;
+
+thread_local! {
+    /// To compile an expression is by far the dearest thing that a spec can ask for, and a long script says the same ones again and
+    /// again.
+    static VERDICTS: RefCell<HashMap<String, Result<(), String>>> = RefCell::default();
+}
 
 /// Characters of a label.
 const LABEL_CHARS_MAX: usize = 63;
@@ -56,10 +68,11 @@ pub(super) const REGEX: Format = Format {
     expected: "a regular expression",
     pattern: None,
     check: |text| {
-        RegexBuilder::new(text).size_limit(REGEX_BYTES_MAX).build().map(drop).map_err(|error| {
-            // The parser draws the expression with a marker over several lines; its last line says why.
-            let drawn = error.to_string();
-            drawn.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+        VERDICTS.with_borrow_mut(|verdicts| {
+            if verdicts.len() >= REGEXES_KEPT_MAX && !verdicts.contains_key(text) {
+                verdicts.clear();
+            }
+            verdicts.entry(text.to_owned()).or_insert_with(|| compiles(text)).clone()
         })
     },
 };
@@ -156,6 +169,14 @@ pub(super) const CRON: Format = Format {
         }
     },
 };
+
+fn compiles(text: &str) -> Result<(), String> {
+    RegexBuilder::new(text).size_limit(REGEX_BYTES_MAX).build().map(drop).map_err(|error| {
+        // The parser draws the expression with a marker over several lines; its last line says why.
+        let drawn = error.to_string();
+        drawn.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+    })
+}
 
 #[cfg(test)]
 mod tests {
