@@ -1,23 +1,27 @@
 //! ractor's traps, pinned: what this module is built around, and what a release of ractor may change under it.
 //!
 //! A test that fails here after a new release of ractor says that a trap was mended or has moved: read what stands on it,
-//! then change both. Here is what supervisors stand on; [`queues`], [`calls`], [`ends`] and [`shared`] have the rest.
+//! then change both. Here is what supervisors stand on; [`queues`], [`calls`], [`ends`] and [`shared`] have the rest,
+//! and [`factory`] why we have pools of our own.
 
 use ractor::ActorStatus;
-use tokio::sync::oneshot;
 
 use super::*;
 
 mod calls;
 mod ends;
+mod factory;
 mod queues;
 mod shared;
 
 /// A parent as ractor gives it, with the default `handle_supervisor_evt`.
 struct NaiveParent;
 
-/// A parent that only writes down what it is told.
-struct Listener(mpsc::UnboundedSender<String>);
+/// A parent that only passes on what it is told, in the words of a test.
+struct Listener<T> {
+    tell: mpsc::UnboundedSender<T>,
+    words: fn(&SupervisionEvent) -> Option<T>,
+}
 
 #[derive(RactorMessage)]
 struct Nothing;
@@ -32,7 +36,7 @@ impl Actor for NaiveParent {
     }
 }
 
-impl Actor for Listener {
+impl<T: Send + Sync + 'static> Actor for Listener<T> {
     type Msg = Nothing;
     type State = ();
     type Arguments = ();
@@ -47,13 +51,27 @@ impl Actor for Listener {
         event: SupervisionEvent,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
-        let told = match (&event, Exit::of(&event)) {
-            (SupervisionEvent::ActorStarted(_), _) => "started".to_owned(),
-            (_, Some((_, exit))) => exit.to_string(),
-            _ => "something else".to_owned(),
-        };
-        self.0.send(told)?;
+        if let Some(told) = (self.words)(&event) {
+            self.tell.send(told)?;
+        }
         Ok(())
+    }
+}
+
+/// A listener, and what it is told.
+async fn listener<T: Send + Sync + 'static>(
+    words: fn(&SupervisionEvent) -> Option<T>,
+) -> (ActorRef<Nothing>, mpsc::UnboundedReceiver<T>) {
+    let (tell, told) = mpsc::unbounded_channel();
+    (Actor::spawn(None, Listener { tell, words }, ()).await.expect("a parent").0, told)
+}
+
+/// An event as a supervisor of ours reads it.
+fn read(event: &SupervisionEvent) -> String {
+    match (event, Exit::of(event)) {
+        (SupervisionEvent::ActorStarted(_), _) => "started".to_owned(),
+        (_, Some((_, exit))) => exit.to_string(),
+        _ => "something else".to_owned(),
     }
 }
 
@@ -66,8 +84,7 @@ struct Pair {
 
 /// A listener and a worker linked to it, once the listener knows of it.
 async fn pair() -> Pair {
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let (parent, _) = Actor::spawn(None, Listener(tell), ()).await.expect("a parent");
+    let (parent, mut told) = listener(|event| Some(read(event))).await;
     let diary = Diary::default();
     let (child, _) = parent.spawn_linked(None, Worker::new("a", &diary), ()).await.expect("a child");
     assert_eq!(told.recv().await.as_deref(), Some("started"));
@@ -202,48 +219,6 @@ async fn a_call_whose_actor_falls_is_answered_at_once() {
     pair.child.kill();
     let answer = tokio::time::timeout(PATIENCE, call).await.expect("without a limit of its own").expect("no panic");
     assert!(!matches!(answer, Ok(ractor::rpc::CallResult::Success(()))));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_end_is_told_after_the_handler_that_runs() {
-    struct Slow(mpsc::UnboundedSender<tokio::time::Instant>);
-
-    impl Actor for Slow {
-        type Msg = Nothing;
-        type State = ();
-        type Arguments = ();
-
-        async fn pre_start(&self, _: ActorRef<Nothing>, (): ()) -> Result<(), ActorProcessingErr> {
-            Ok(())
-        }
-
-        async fn handle(&self, _: ActorRef<Nothing>, _: Nothing, (): &mut ()) -> Result<(), ActorProcessingErr> {
-            tokio::time::sleep(Duration::from_secs(7)).await;
-            Ok(())
-        }
-
-        async fn handle_supervisor_evt(
-            &self,
-            _: ActorRef<Nothing>,
-            event: SupervisionEvent,
-            (): &mut (),
-        ) -> Result<(), ActorProcessingErr> {
-            if Exit::of(&event).is_some() {
-                self.0.send(tokio::time::Instant::now())?;
-            }
-            Ok(())
-        }
-    }
-
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let (parent, _) = Actor::spawn(None, Slow(tell), ()).await.expect("a parent");
-    let (child, _) = parent.spawn_linked(None, Worker::new("a", &Diary::default()), ()).await.expect("a child");
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    parent.cast(Nothing).expect("sent");
-    tokio::task::yield_now().await;
-    let fell = tokio::time::Instant::now();
-    child.kill();
-    assert_eq!(told.recv().await.expect("told") - fell, Duration::from_secs(7), "so a supervisor awaits nothing long");
 }
 
 #[tokio::test(start_paused = true)]

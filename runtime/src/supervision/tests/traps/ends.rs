@@ -4,32 +4,12 @@ use ractor::ActorRuntime;
 
 use super::*;
 
-/// Writes down of each end whether it is told as a failure, whether a state came with it, and the reason.
-struct Heir(mpsc::UnboundedSender<(&'static str, bool, Option<String>)>);
-
-impl Actor for Heir {
-    type Msg = Nothing;
-    type State = ();
-    type Arguments = ();
-
-    async fn pre_start(&self, _: ActorRef<Nothing>, (): ()) -> Result<(), ActorProcessingErr> {
-        Ok(())
-    }
-
-    async fn handle_supervisor_evt(
-        &self,
-        _: ActorRef<Nothing>,
-        event: SupervisionEvent,
-        (): &mut (),
-    ) -> Result<(), ActorProcessingErr> {
-        match event {
-            SupervisionEvent::ActorTerminated(_, state, reason) => {
-                self.0.send(("terminated", state.is_some(), reason))?;
-            }
-            SupervisionEvent::ActorFailed(_, error) => self.0.send(("failed", false, Some(error.to_string())))?,
-            _ => {}
-        }
-        Ok(())
+/// Of an end: how it is told, whether a state comes with it, and the reason.
+fn legacy(event: &SupervisionEvent) -> Option<(&'static str, bool, Option<String>)> {
+    match event {
+        SupervisionEvent::ActorTerminated(_, state, reason) => Some(("terminated", state.is_some(), reason.clone())),
+        SupervisionEvent::ActorFailed(_, error) => Some(("failed", false, Some(error.to_string()))),
+        _ => None,
     }
 }
 
@@ -50,8 +30,7 @@ async fn a_state_is_left_by_a_clean_end_only() {
         (Fall::Panic, "failed", false, Some("tripped")),
         (Fall::Err, "failed", false, Some("on purpose")),
     ] {
-        let (tell, mut heard) = mpsc::unbounded_channel();
-        let (parent, _) = Actor::spawn(None, Heir(tell), ()).await.expect("an heir");
+        let (parent, mut heard) = listener(legacy).await;
         let (child, _) = parent.spawn_linked(None, Worker::new("a", &Diary::default()), ()).await.expect("a child");
         match fall {
             Fall::Panic => child.cast(WorkerMessage::Panic("tripped".into())).expect("sent"),

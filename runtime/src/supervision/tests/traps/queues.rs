@@ -1,5 +1,7 @@
 //! What waits for an actor, in which order it is taken, and what becomes of it at the end.
 
+use tokio::sync::oneshot;
+
 use super::*;
 
 /// Writes down what it is given, in the order in which it is given.
@@ -81,6 +83,14 @@ async fn all(mut written: mpsc::UnboundedReceiver<String>) -> Vec<String> {
         lines.push(line);
     }
     lines
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_is_told_after_the_handler_that_runs() {
+    let (_notary, release, mut written) = held_up().await;
+    assert!(written.try_recv().is_err(), "the child has been gone for a while");
+    release.send(()).expect("it waits");
+    assert_eq!(written.recv().await.as_deref(), Some("an end"), "so a supervisor awaits nothing long");
 }
 
 #[tokio::test(start_paused = true)]
