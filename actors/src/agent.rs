@@ -145,7 +145,7 @@ impl Actor for AgentActor {
         event: SupervisionEvent,
         steps: &mut Steps,
     ) -> Result<(), ActorProcessingErr> {
-        if let Some((cell, exit)) = Exit::of(&event) {
+        if let Some((cell, exit)) = Exit::of(&event, self.tree.redactor()) {
             self.gone(&myself, steps, cell, &exit).await;
         }
         Ok(())

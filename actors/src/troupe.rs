@@ -158,7 +158,7 @@ impl Troupe {
         let lease = Hold::new(own, asked, ttl);
         observe(&ports.metrics, &lease);
 
-        let tree = Tree::with_ledger(ports.clock.clone(), options.ledger);
+        let tree = Tree::of_node(ports.clock.clone(), ports.models.redactor(), options.ledger);
         let stage = Stage::new(ports, options, lease);
         dismiss_strangers(&stage.ports, &members).await?;
         let roster = Roster::new(members, stage.options.pool_children_max);

@@ -9,6 +9,10 @@
 //!
 //! The control, a word in what the agents are asked, is in all of those places; where it is not found the search is blind. What the
 //! search itself can do is tested beside it, in [`troupe_tests::canary`].
+//!
+//! Nothing that is known makes the binary panic, so what is told of a panic that quotes a secret is tested where it is told: the line
+//! of the log in `runtime/src/telemetry/logs/tests.rs`, what is kept of a fall in `runtime/src/supervision/tests/secrets.rs`, what
+//! becomes of a task in `actors/tests/troupe/falling.rs`.
 
 use std::time::Duration;
 

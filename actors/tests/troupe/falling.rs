@@ -1,5 +1,7 @@
 //! What happens to a task when things fall.
 
+use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -8,8 +10,11 @@ use troupe_actors::registry::AgentStatus;
 use troupe_runtime::domain::chat::Message;
 use troupe_runtime::domain::outcome::{Outcome, Reason};
 use troupe_runtime::domain::task::TaskStatus;
+use troupe_runtime::model::{ModelOptions, Models};
+use troupe_runtime::secret::{ExposeSecret as _, Secrets};
+use troupe_runtime::supervision::CAUSE_CHARS_MAX;
 
-use crate::house::{House, Puppet, is_down, refuses, says, spec, until, wants};
+use crate::house::{House, Puppet, is_down, options, refuses, says, spec, until, wants};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_model_gets_two_more_attempts_with_a_fresh_context() {
@@ -84,6 +89,43 @@ async fn a_step_that_panics_charges_its_attempts_and_nobody_else() {
     assert_eq!(puppet.calls(), 4);
     let view = house.troupe.agent("taster").await.unwrap();
     assert_eq!((view.restarts, view.instances[0].restarts), (0, 0), "the agent actor did not fall");
+}
+
+/// Whether any file of a folder holds a text.
+fn is_in_a_file(folder: &Path, text: &str) -> bool {
+    fs::read_dir(folder).unwrap().flatten().any(|entry| match entry.path() {
+        path if path.is_dir() => is_in_a_file(&path, text),
+        path => fs::read(path).unwrap().windows(text.len()).any(|part| part == text.as_bytes()),
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_panics_with_a_secret_in_its_mouth_leaves_no_part_of_it_anywhere() {
+    let secrets = Secrets::new([("KEY".to_owned(), "hunter2-hunter2".to_owned())]);
+    let key = secrets.get("KEY").unwrap();
+    let puppet =
+        Puppet::new(move |messages| panic!("{} does not open with {}", messages[0].text(), key.expose_secret()));
+    let cast = vec![(spec("smith"), puppet)];
+    let of_models = ModelOptions::default();
+    let house = House::open_on(tempfile::tempdir().unwrap(), cast, options(), |ports| {
+        ports.models = Models::new(secrets, Models::client(&of_models).unwrap(), of_models).unwrap();
+    })
+    .await;
+    // The second one would be cut in the middle of the secret.
+    for door in ["a door".to_owned(), "x".repeat(CAUSE_CHARS_MAX - " does not open with hunter2-".len())] {
+        let task = house.ask("smith", &door).await;
+        let ended = house.ended(task).await;
+        let Some(Outcome::Failed { failure }) = &ended.outcome else { panic!("{ended:?}") };
+        assert_eq!(failure.message, format!("{door} does not open with ***"));
+    }
+    let bus = house.troupe.ports().bus.clone();
+    until(|| async { bus.dead_letters(10, None).await.unwrap().len() == 2 }).await;
+    let shown = format!("{:?} {:?}", bus.dead_letters(10, None).await, house.troupe.agent("smith").await);
+    assert!(shown.contains("does not open") && !shown.contains("hunter2"), "{shown}");
+    drop(bus);
+    let dir = house.crash().await;
+    assert!(is_in_a_file(dir.path(), "does not open with ***"), "the search is blind");
+    assert!(!is_in_a_file(dir.path(), "hunter2"), "the journal, its outcome, and what the bus was told of it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

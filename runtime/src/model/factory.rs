@@ -13,7 +13,7 @@ use reqwest::Client;
 use crate::domain::agent::{AgentName, ModelSpec, ProviderKind};
 use crate::live::Live;
 use crate::retry::{Backoff, BackoffOptions};
-use crate::secret::{MissingSecret, Secrets};
+use crate::secret::{MissingSecret, Redactor, Secrets};
 
 use super::access::{Access, label};
 use super::anthropic::Anthropic;
@@ -105,6 +105,12 @@ impl Models {
             .connect_timeout(options.connect_timeout)
             .build()
             .map_err(|error| bad_spec("the model chain", &error.to_string()))
+    }
+
+    /// What masks the secrets that models are called with, and every other one of the node.
+    #[must_use]
+    pub fn redactor(&self) -> Redactor {
+        self.secrets.redactor()
     }
 
     /// The calls of scripted models so far, for the metrics and the demo.

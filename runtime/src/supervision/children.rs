@@ -142,7 +142,8 @@ impl Children {
         if !self.owns(&event) {
             return vec![ChildEvent::NotMine];
         }
-        let ended = Exit::of(&event).and_then(|(cell, exit)| Some((self.by_actor.remove(&cell.get_id())?, exit)));
+        let ended = Exit::of(&event, self.tree.redactor())
+            .and_then(|(cell, exit)| Some((self.by_actor.remove(&cell.get_id())?, exit)));
         // It holds the state of the former life, whose own children leave the tree with it.
         drop(event);
         let Some((place, exit)) = ended else {

@@ -7,8 +7,9 @@ use std::fmt;
 
 use ractor::{ActorCell, SupervisionEvent};
 
-use super::cause::{CAUSE_CHARS_MAX, clip};
+use super::cause::cause;
 use super::child::Restart;
+use crate::secret::Redactor;
 
 /// What ractor gives as the reason of a kill.
 const KILLED: &str = "killed";
@@ -27,22 +28,23 @@ pub enum Exit {
     Killed,
     /// A panic or an error in a handler.
     Failed {
-        /// The text of the panic or the error, at most [`CAUSE_CHARS_MAX`] characters.
+        /// The text of the panic or the error without its secrets, at most [`CAUSE_CHARS_MAX`](super::CAUSE_CHARS_MAX)
+        /// characters.
         cause: String,
     },
 }
 
 impl Exit {
-    /// Which actor ended how, if the event is about an end.
+    /// Which actor ended how, if the event is about an end; its text without what the redactor knows.
     #[must_use]
-    pub fn of(event: &SupervisionEvent) -> Option<(&ActorCell, Self)> {
+    pub fn of<'event>(event: &'event SupervisionEvent, redactor: &Redactor) -> Option<(&'event ActorCell, Self)> {
         match event {
             SupervisionEvent::ActorFailed(cell, error) => {
-                Some((cell, Self::Failed { cause: clip(&error.to_string(), CAUSE_CHARS_MAX) }))
+                Some((cell, Self::Failed { cause: cause(&error.to_string(), redactor) }))
             }
             SupervisionEvent::ActorTerminated(cell, _, reason) => match reason.as_deref() {
                 Some(KILLED | ABORTED) => Some((cell, Self::Killed)),
-                reason => Some((cell, Self::Normal { reason: reason.map(|text| clip(text, CAUSE_CHARS_MAX)) })),
+                reason => Some((cell, Self::Normal { reason: reason.map(|text| cause(text, redactor)) })),
             },
             _ => None,
         }
@@ -84,15 +86,6 @@ mod tests {
             assert_eq!(Exit::Killed.calls_for(restart), on_crash, "{restart:?}, killed");
             assert_eq!(failed.calls_for(restart), on_crash, "{restart:?}, failed");
         }
-    }
-
-    #[test]
-    fn a_cause_is_cut_at_a_character() {
-        let long = "ß".repeat(CAUSE_CHARS_MAX + 1);
-        let cut = clip(&long, CAUSE_CHARS_MAX);
-        assert_eq!(cut.chars().count(), CAUSE_CHARS_MAX);
-        assert!(cut.ends_with("ß…"));
-        assert_eq!(clip(&long[2..], CAUSE_CHARS_MAX), &long[2..], "exactly as long as allowed");
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod asked;
 mod giving_up;
 mod order;
 mod restarting;
+mod secrets;
 mod stopping;
 mod storm;
 mod traps;
@@ -224,9 +225,11 @@ impl Office {
     }
 
     async fn open_for(strategy: Strategy, limit: usize) -> Self {
-        let options = ChildrenOptions { strategy, limit, ..ChildrenOptions::default() };
+        Self::open_under(Tree::default(), ChildrenOptions { strategy, limit, ..ChildrenOptions::default() }).await
+    }
+
+    async fn open_under(tree: Tree, options: ChildrenOptions) -> Self {
         let (events, received) = mpsc::unbounded_channel();
-        let tree = Tree::default();
         let start = BossStart { tree: tree.clone(), options, events };
         let (boss, _) = Actor::spawn(None, Boss, start).await.expect("a boss");
         Self { boss, tree, diary: Diary::default(), events: Mutex::new(received) }

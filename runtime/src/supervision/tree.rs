@@ -27,11 +27,12 @@ use chrono::{DateTime, Utc};
 use ractor::ActorCell;
 use serde::Serialize;
 
-use super::cause::{CAUSE_CHARS_MAX, clip};
+use super::cause::{CAUSE_CHARS_MAX, cause, clip};
 use super::children::Wake;
 use super::ledger::{Ledger, LedgerOptions};
 use super::mailbox::Depth;
 use crate::clock::{Clock, SystemClock};
+use crate::secret::Redactor;
 
 mod nearest;
 
@@ -147,6 +148,7 @@ pub struct Entry {
 
 struct Shared {
     clock: Arc<dyn Clock>,
+    redactor: Redactor,
     nodes: Mutex<BTreeMap<String, Node>>,
     next_serial: AtomicU64,
     ledger: Ledger,
@@ -169,14 +171,14 @@ impl Tree {
     /// An empty tree that stamps by `clock`.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self::with_ledger(clock, LedgerOptions::default())
+        Self::of_node(clock, Redactor::default(), LedgerOptions::default())
     }
 
-    /// [`Tree::new`] with other ends for what it keeps of falls.
+    /// [`Tree::new`] for a node: what is told of falls has no secret that the redactor knows, and ends of the node's own.
     #[must_use]
-    pub fn with_ledger(clock: Arc<dyn Clock>, options: LedgerOptions) -> Self {
+    pub fn of_node(clock: Arc<dyn Clock>, redactor: Redactor, options: LedgerOptions) -> Self {
         let (nodes, next_serial, ledger) = (Mutex::default(), AtomicU64::new(0), Ledger::new(options));
-        Self { shared: Arc::new(Shared { clock, nodes, next_serial, ledger }) }
+        Self { shared: Arc::new(Shared { clock, redactor, nodes, next_serial, ledger }) }
     }
 
     /// Puts an actor that is about to start into the tree.
@@ -250,7 +252,7 @@ impl Tree {
             return Err(RestartError::LivesOnce { path: path.to_owned(), kind });
         };
         drop(nodes);
-        ask(Wake::Restart { why: clip(why, CAUSE_CHARS_MAX) });
+        ask(Wake::Restart { why: self.cause(why) });
         Ok(())
     }
 
@@ -280,8 +282,19 @@ impl Tree {
     pub fn give_up_on(&self, life: &Life, cause: &str) {
         let ask = self.nodes().get(&life.path).and_then(|node| node.ask.clone());
         if let Some(ask) = ask {
-            ask(Wake::GiveUp { life: life.cell.get_id(), cause: clip(cause, CAUSE_CHARS_MAX) });
+            ask(Wake::GiveUp { life: life.cell.get_id(), cause: self.cause(cause) });
         }
+    }
+
+    /// What masks the texts of ends.
+    #[must_use]
+    pub fn redactor(&self) -> &Redactor {
+        &self.shared.redactor
+    }
+
+    /// A text as a cause.
+    pub(super) fn cause(&self, text: &str) -> String {
+        cause(text, &self.shared.redactor)
     }
 
     /// Who fell, and why.

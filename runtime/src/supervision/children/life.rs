@@ -86,7 +86,7 @@ impl Children {
             depth: child.depth.clone(),
             restarts,
         };
-        match launch(&child.spec, context).await {
+        match launch(&child.spec, context).await.map_err(|text| self.tree.cause(&text)) {
             Ok(cell) => {
                 self.by_actor.insert(cell.get_id(), place);
                 child.entry.running(cell.clone(), restarts);

@@ -7,6 +7,7 @@
 use ractor::ActorStatus;
 
 use super::*;
+use crate::secret::Redactor;
 
 mod calls;
 mod ends;
@@ -68,7 +69,7 @@ async fn listener<T: Send + Sync + 'static>(
 
 /// An event as a supervisor of ours reads it.
 fn read(event: &SupervisionEvent) -> String {
-    match (event, Exit::of(event)) {
+    match (event, Exit::of(event, &Redactor::default())) {
         (SupervisionEvent::ActorStarted(_), _) => "started".to_owned(),
         (_, Some((_, exit))) => exit.to_string(),
         _ => "something else".to_owned(),

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use serde_json::Value;
 
 use super::*;
+use crate::secret::Secrets;
 
 /// Runs `story` under a log and answers its lines.
 fn logged(options: Options, story: impl FnOnce()) -> Vec<String> {
@@ -126,8 +127,8 @@ fn the_pretty_form_is_one_line_that_cannot_steer_a_terminal() {
     assert!(line.ends_with(" INFO actors::step  done text=a\\u{1b}[2Jb\\nc"), "{line}");
 }
 
-#[test]
-fn a_panic_is_one_line_with_its_place() {
+/// The lines of a panic with this text.
+fn lines_of_a_panic(options: Options, text: &str) -> Vec<String> {
     // The hook belongs to the process: other tests' panics must find the old one again.
     static HOOK: Mutex<()> = Mutex::new(());
     let _guard = HOOK.lock().unwrap();
@@ -137,16 +138,39 @@ fn a_panic_is_one_line_with_its_place() {
     std::panic::set_hook(Box::new(move |info| {
         if std::thread::current().id() == us { panics::report(info) } else { of_others(info) }
     }));
-    let lines = json(Options::default(), || {
-        std::panic::catch_unwind(|| panic!("on purpose")).unwrap_err();
+    let lines = logged(options, || {
+        std::panic::catch_unwind(|| panic!("{text}")).unwrap_err();
     });
     std::panic::set_hook(Box::new(move |info| before(info)));
-    assert_eq!(lines.len(), 1);
-    assert_eq!(lines[0]["level"], "ERROR");
-    assert_eq!(lines[0]["message"], "panic: on purpose");
-    assert_eq!(lines[0]["component"], "runtime::telemetry::logs::tests");
-    assert!(lines[0]["location"].as_str().unwrap().contains("tests.rs:"));
-    assert!(lines[0].get("backtrace").is_none());
+    lines
+}
+
+#[test]
+fn a_panic_is_one_line_with_its_place() {
+    let lines = lines_of_a_panic(Options::default(), "on purpose");
+    let [line] = lines.as_slice() else { panic!("{lines:?}") };
+    let line: Value = serde_json::from_str(line).unwrap();
+    assert_eq!(line["level"], "ERROR");
+    assert_eq!(line["message"], "panic: on purpose");
+    assert_eq!(line["component"], "runtime::telemetry::logs::tests");
+    assert!(line["location"].as_str().unwrap().contains("tests.rs:"));
+    assert!(line.get("backtrace").is_none());
+}
+
+#[test]
+fn a_panic_that_quotes_a_secret_is_told_without_it() {
+    let secret = "hunter2\"hunter\\2";
+    let secrets = Secrets::new([("KEY".to_owned(), secret.to_owned())]);
+    secrets.get("KEY").unwrap();
+    let redactor = secrets.redactor();
+    let redact: Redact = Arc::new(move |text| redactor.mask(text));
+    for (format, filter) in [(Format::Json, "info"), (Format::Pretty, "info"), (Format::Json, "debug")] {
+        for text in [format!("{secret}: no such key"), format!("no key is {secret:?}")] {
+            let options = Options { filter: filter.to_owned(), format, redact: redact.clone(), ..Options::default() };
+            let lines = lines_of_a_panic(options, &text).join("\n");
+            assert!(lines.contains("***") && !lines.contains("hunter"), "{format:?}, {filter}: {lines}");
+        }
+    }
 }
 
 #[test]

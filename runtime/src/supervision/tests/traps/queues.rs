@@ -48,7 +48,7 @@ impl Actor for Notary {
         event: SupervisionEvent,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
-        if Exit::of(&event).is_some() {
+        if Exit::of(&event, &Redactor::default()).is_some() {
             self.write("an end");
         }
         Ok(())
