@@ -147,6 +147,9 @@ fn provide(stage: &mut Stage, slack_api: &Recorder, secrets: &Secrets) {
     stage.set("SLACK_API_BASE", &slack_api.url("/api/")).set("SLACK_RESPONSE_HOSTS", "127.0.0.1");
 }
 
+/// Where every node leaves something, and the control with it.
+const PLACES: [&str; 6] = ["the log", "the API", "the command line", "the data folder", "the provider", "Slack"];
+
 const OF_A_NODE: [&str; 9] = [
     "SLACK_SIGNING_SECRET",
     "SLACK_BOT_TOKEN",
@@ -284,6 +287,29 @@ fn look_at_the_others(search: &mut Search, place: &str, server: &Recorder, may_s
     }
 }
 
+/// Ends the node, and looks at what is left of it and at what those have seen that it spoke to.
+async fn leave(
+    search: &mut Search,
+    stage: &Stage,
+    mut node: NodeProcess,
+    (provider, slack_api): (&Recorder, &Recorder),
+    secrets: &Secrets,
+) {
+    node.terminate();
+    assert!(node.ended(LIMIT).await.success());
+    search.look("the log", node.log().as_bytes());
+    search.look_through("the data folder", &stage.path("data"));
+    let keys = [
+        ("/well", "KEY_IN_ENV"),
+        ("/parrot", "KEY_IN_ENV"),
+        ("/refused", "KEY_IN_ENV"),
+        ("/broken", "KEY_IN_FILE"),
+        ("/odd", "OPENAI_API_KEY"),
+    ];
+    look_at_the_others(search, "the provider", provider, &keys.map(|(path, name)| (path, secrets.get(name))));
+    look_at_the_others(search, "Slack", slack_api, &[("/api/", secrets.get("SLACK_BOT_TOKEN"))]);
+}
+
 async fn crash_and_start(stage: &Stage, node: NodeProcess) -> NodeProcess {
     node.kill9();
     stage.start().await
@@ -309,25 +335,8 @@ async fn a_node_on_its_own_parts_gives_no_secret_away() {
     work(&stage, &admin, &secrets, 2).await;
     ask_the_api(&mut search, &admin, &secrets).await;
     ask_the_cli(&mut search, &stage, &admin).await;
-    node.terminate();
-    assert!(node.ended(LIMIT).await.success());
-
-    search.look("the log", node.log().as_bytes());
-    search.look_through("the data folder", &stage.path("data"));
-    look_at_the_others(
-        &mut search,
-        "the provider",
-        &provider,
-        &[
-            ("/well", secrets.get("KEY_IN_ENV")),
-            ("/parrot", secrets.get("KEY_IN_ENV")),
-            ("/refused", secrets.get("KEY_IN_ENV")),
-            ("/broken", secrets.get("KEY_IN_FILE")),
-            ("/odd", secrets.get("OPENAI_API_KEY")),
-        ],
-    );
-    look_at_the_others(&mut search, "Slack", &slack_api, &[("/api/", secrets.get("SLACK_BOT_TOKEN"))]);
-    search.holds(&["the log", "the API", "the command line", "the data folder", "the provider", "Slack"]);
+    leave(&mut search, &stage, node, (&provider, &slack_api), &secrets).await;
+    search.holds(&PLACES);
 }
 
 /// What the API says while a part is away.
@@ -432,34 +441,9 @@ async fn a_node_on_servers_gives_no_secret_away() {
         search.look("Redis", key.as_bytes());
         search.look("Redis", redis.tell(&["get", key]).await.as_bytes());
     }
-    node.terminate();
-    assert!(node.ended(LIMIT).await.success());
-    search.look("the log", node.log().as_bytes());
-    search.look_through("the data folder", &stage.path("data"));
+    leave(&mut search, &stage, node, (&provider, &slack_api), &secrets).await;
     search.look("PostgreSQL", &server.dump("troupe"));
     broker.crash();
     search.look_through("RabbitMQ", broker.folder());
-    look_at_the_others(
-        &mut search,
-        "the provider",
-        &provider,
-        &[
-            ("/well", secrets.get("KEY_IN_ENV")),
-            ("/parrot", secrets.get("KEY_IN_ENV")),
-            ("/refused", secrets.get("KEY_IN_ENV")),
-            ("/broken", secrets.get("KEY_IN_FILE")),
-            ("/odd", secrets.get("OPENAI_API_KEY")),
-        ],
-    );
-    look_at_the_others(&mut search, "Slack", &slack_api, &[("/api/", secrets.get("SLACK_BOT_TOKEN"))]);
-    search.holds(&[
-        "the log",
-        "the API",
-        "the command line",
-        "the data folder",
-        "the provider",
-        "PostgreSQL",
-        "RabbitMQ",
-        "Redis",
-    ]);
+    search.holds(&[&PLACES[..], &["PostgreSQL", "RabbitMQ", "Redis"]].concat());
 }
