@@ -18,16 +18,19 @@ use crate::postgres;
 use crate::postgres::writer::{Session, Statement};
 use crate::store::{Error, NodeRow, Nodes, Renewal};
 
+/// The clock is read once: a second reading is later, and a lease would not be as long as it says.
 const START: &str = "\
     insert into nodes (name, incarnation, started_at, lease_until) \
-    values ($1, nextval('incarnations'), clock_timestamp(), clock_timestamp() + make_interval(secs => $2)) \
+    select $1, nextval('incarnations'), clock.now, clock.now + make_interval(secs => $2) \
+    from (select clock_timestamp() as now) clock \
     on conflict (name) do update set incarnation = excluded.incarnation, started_at = excluded.started_at, \
                                      lease_until = excluded.lease_until, ended_at = null \
     returning incarnation";
 
 const RESUME: &str = "\
-    update nodes set incarnation = nextval('incarnations'), started_at = clock_timestamp(), \
-                     lease_until = clock_timestamp() + make_interval(secs => $2), ended_at = null \
+    update nodes set incarnation = nextval('incarnations'), started_at = clock.now, \
+                     lease_until = clock.now + make_interval(secs => $2), ended_at = null \
+    from (select clock_timestamp() as now) clock \
     where incarnation = $1 returning incarnation";
 
 const RENEW: &str = "\
