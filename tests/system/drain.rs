@@ -88,8 +88,17 @@ async fn a_second_signal_ends_a_drain_at_once() {
     let (status, nodes) = admin.get("/v1/nodes").await;
     assert_eq!((status, &nodes["items"][0]["state"]), (200, &json!("draining")), "{nodes}");
     assert_eq!(nodes["items"][0]["steps"], 1, "{nodes}");
-    let (status, refusal) = admin.post("/v1/agents/crasher/tasks", &[], &json!({"input": "task-2"})).await;
-    assert_eq!(status, 503, "a node that drains takes nothing new: {refusal}");
+    let run = task.replace("/v1/tasks/", "/v1/runs/");
+    let event = json!({"type": "news.today", "source": "/test", "data": {}});
+    for (path, body) in [
+        ("/v1/agents/crasher/tasks", &json!({"input": "task-2"})),
+        ("/v1/events", &event),
+        (&*format!("{run}:fork"), &json!({"from_step": 1})),
+    ] {
+        let (status, refusal) = admin.post(path, &[], body).await;
+        assert_eq!(status, 503, "{path}: a node that drains takes nothing new: {refusal}");
+        assert!(refusal["detail"].as_str().is_some_and(|detail| detail.contains("it drains")), "{path}: {refusal}");
+    }
 
     let begun = Instant::now();
     node.terminate();

@@ -39,6 +39,7 @@ pub(super) async fn publish(
     State(admin): State<Admin>,
     Body(body): Body<Map<String, Value>>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
+    admin.takes_work()?;
     let event = event(body)?;
     let (id, topic, trace) = (event.id.clone(), event.topic.clone(), event.traceparent.trace_id().to_owned());
     let (queues, spooled) = match admin.spool().publish(Arc::new(event), Stray::Bury).await? {

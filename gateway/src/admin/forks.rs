@@ -52,6 +52,7 @@ impl Asked {
 
 /// Makes the fork.
 pub(super) async fn make(admin: &Admin, id: &str, request: Request) -> Result<Response, Problem> {
+    admin.takes_work()?;
     let idempotency_key = agents::idempotency_key(request.headers(), admin.options().key_bytes_max)?;
     let Body(asked) = Body::<Asked>::from_request(request, admin).await?;
     let found = identity::run(admin, id).await?;
