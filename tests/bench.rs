@@ -20,7 +20,7 @@
 //! | `agent_bytes` | what an idle agent adds to it | its spec alone |
 //! | `returned` | what the node gives back when 9,980 of 10,000 agents are removed | – |
 //! | `cast`, `call` | messages a second through our counted mailbox | ractor alone |
-//! | `restart` | from the kill of a child to the first answer of its next life, its wait left out | – |
+//! | `restart` | from the kill of a child to the first answer of its next life, with a wait of zero | – |
 //!
 //! Those that name no database come once with `_sqlite` and once with `_postgres` at the end, in the same rounds; from `start`
 //! to `returned` they are of the binary, the last three of actors without either.

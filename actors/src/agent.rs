@@ -129,7 +129,8 @@ impl Actor for AgentActor {
                 // under an older claim is fenced and counts for nothing.
                 if !steps.is_open(&work) && self.stage.in_hand.holds(&work) {
                     let how = if begun { Beginning::Resumed } else { Beginning::Fresh };
-                    self.begin(&myself, steps, UnderWay { work, falls: 0 }, how).await;
+                    // In a box: an agent that idles keeps no room for it.
+                    Box::pin(self.begin(&myself, steps, UnderWay { work, falls: 0 }, how)).await;
                 }
             }
             AgentMessage::Ping(reply) => {
@@ -146,7 +147,7 @@ impl Actor for AgentActor {
         steps: &mut Steps,
     ) -> Result<(), ActorProcessingErr> {
         if let Some((cell, exit)) = Exit::of(&event, self.tree.redactor()) {
-            self.gone(&myself, steps, cell, &exit).await;
+            Box::pin(self.gone(&myself, steps, cell, &exit)).await;
         }
         Ok(())
     }

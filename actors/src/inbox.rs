@@ -1,6 +1,6 @@
 //! The inbox: takes what comes for one agent, accepts it, and hands it to the pool.
 //!
-//! Started and restarted by the pool, messaged only by itself: its handler is the loop. Owns the consumer of
+//! A routine of the pool, started and restarted by it; nobody sends it anything. Owns the consumer of
 //! `agent.input.<agent>`. It takes no more than it has free slots for, so the backlog stays in the broker; a delivery is
 //! acknowledged after the accepting transaction. When it dies, unsettled deliveries are handed out again (the task's id
 //! makes a second acceptance a duplicate), and a step that was accepted but not handed on is found by the recovery.
@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
-use ractor_cluster_derive::RactorMessage;
+use ractor::{ActorProcessingErr, ActorRef};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use troupe_runtime::bus::{Consumer, Delivery, Settle};
@@ -23,7 +22,7 @@ use troupe_runtime::domain::task::TaskStatus;
 use troupe_runtime::domain::topic::inbox_queue;
 use troupe_runtime::fault::{Fault, Faulty as _};
 use troupe_runtime::store::{Acceptance, Accepted, Claim, TaskFilter};
-use troupe_runtime::supervision::ChildContext;
+use troupe_runtime::supervision::{Alive, ChildContext};
 
 use crate::pool::message::PoolMessage;
 use crate::served::Served;
@@ -88,14 +87,19 @@ pub struct Inbox {
     parts: InboxParts,
 }
 
-/// The one message: begin.
-#[derive(Debug, RactorMessage)]
-pub struct Begin;
-
 impl Inbox {
     /// Starts one life of it.
-    pub async fn start(parts: InboxParts, context: ChildContext) -> Result<ActorCell, SpawnErr> {
-        context.spawn(Self { parts }, ()).await
+    #[must_use = "an inbox that is dropped is cut off"]
+    pub fn start(parts: InboxParts, context: ChildContext) -> Alive {
+        context.run(Self { parts }.life())
+    }
+
+    async fn life(self) -> Result<(), ActorProcessingErr> {
+        tokio::select! {
+            ended = self.run() => ended,
+            // Lives on without intake until the pool stops it: an inbox that ended would be started again.
+            () = self.parts.stage.drain.cancelled() => std::future::pending().await,
+        }
     }
 
     async fn run(&self) -> Result<(), ActorProcessingErr> {
@@ -121,7 +125,7 @@ impl Inbox {
         let Some(mut now) = news.borrow_and_update().clone() else { return Ok(()) };
         if now.served.mode() == ExecutionMode::Continuous {
             tokio::select! {
-                () = self.former_work_ends() => {}
+                () = Box::pin(self.former_work_ends()) => {}
                 // The next life of this looks at what they are now.
                 changed = news.changed() => return Ok(changed?),
             }
@@ -151,7 +155,8 @@ impl Inbox {
                 slots = ready => slots?,
             };
             let deliveries = waiting.best(slots.len());
-            self.take(owner, &now.served, deliveries, slots).await?;
+            // In a box, as what else takes room only now and then: idle inboxes are many.
+            Box::pin(self.take(owner, &now.served, deliveries, slots)).await?;
         }
     }
 
@@ -306,25 +311,6 @@ impl Waiting {
         let key = self.begun.elapsed().saturating_add(self.aging.saturating_mul(behind));
         self.deliveries.insert((key, self.taken), delivery);
         self.taken += 1;
-    }
-}
-
-impl Actor for Inbox {
-    type Msg = Begin;
-    type State = ();
-    type Arguments = ();
-
-    async fn pre_start(&self, myself: ActorRef<Begin>, (): ()) -> Result<(), ActorProcessingErr> {
-        myself.cast(Begin)?;
-        Ok(())
-    }
-
-    async fn handle(&self, _myself: ActorRef<Begin>, Begin: Begin, (): &mut ()) -> Result<(), ActorProcessingErr> {
-        tokio::select! {
-            ended = self.run() => ended,
-            // Stays alive without intake until the pool stops it: an inbox that ended would be started again.
-            () = self.parts.stage.drain.cancelled() => Ok(()),
-        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `child.rs` | [`ChildSpec`]: how to start, restart and stop a child; [`ChildContext`]: what a life is given |
 //! | `children.rs` | [`Children`]: the supervisor's side; read its picture first |
+//! | `alive.rs` | [`Alive`]: what lives at a child's place, an actor or a routine |
 //! | `exit.rs` | [`Exit`]: how an actor ended, and the table of which ends call for a restart |
 //! | `budget.rs`, `backoff.rs` | how often, after which waits; pure |
 //! | `mailbox.rs` | [`Mailbox`]: bounded, counted sending |
@@ -35,6 +36,7 @@
 //! A restart budget is about an actor and ends in `unavailable`. A step's attempts are about work, live in the store and
 //! end in a dead letter. A busy or refusing dependency is a result, never a crash.
 
+mod alive;
 mod backoff;
 mod budget;
 mod cause;
@@ -45,6 +47,7 @@ mod ledger;
 mod mailbox;
 mod tree;
 
+pub use self::alive::{Alive, Reach, Routine};
 pub use self::backoff::{Backoff, BackoffOptions};
 pub use self::budget::{Decision, RestartBudget, Restarts};
 pub use self::cause::CAUSE_CHARS_MAX;

@@ -22,8 +22,6 @@ const CALLS: usize = 50_000;
 /// Siblings of the one that falls, and its falls in one round.
 const SIBLINGS: usize = 500;
 const FALLS: usize = 100;
-/// The wait before each restart; not part of what is measured.
-const BACKOFF: Duration = Duration::from_millis(5);
 /// Nothing here takes so long.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -91,7 +89,7 @@ impl Actor for Boss {
             let start = |context: troupe_runtime::supervision::ChildContext| async move {
                 context.spawn(Clerk(Some(context.depth.clone())), ()).await
             };
-            let backoff = BackoffOptions { first: BACKOFF, cap: BACKOFF, jitter: 0.0, ..BackoffOptions::default() };
+            let backoff = BackoffOptions { first: Duration::ZERO, cap: Duration::ZERO, ..BackoffOptions::default() };
             let budget = RestartBudget { max: u32::MAX, window: LIMIT };
             let spec = ChildSpec::new(number.to_string(), "clerk", start).backoff(backoff).budget(budget);
             children.start(spec).await?;
@@ -181,9 +179,8 @@ pub(crate) async fn measure(rounds: usize) -> Vec<Figure> {
             rounds: restarts,
             baseline: None,
             conditions: format!(
-                "median of {FALLS} kills: from the kill to the next life's first answer, less its wait of {} ms; budget, \
-                 ledger and live tree on, {SIBLINGS} siblings; tokio's clock counts whole milliseconds; aim: 1000",
-                BACKOFF.as_millis()
+                "median of {FALLS} kills: from the kill to the next life's first answer, with a backoff of zero; budget, \
+                 ledger and live tree on, {SIBLINGS} siblings; aim: 1000"
             ),
         },
     ]
@@ -209,7 +206,7 @@ async fn call(ask: impl AsyncFn() -> u64) -> f64 {
     CALLS as f64 / begun.elapsed().as_secs_f64()
 }
 
-/// Microseconds from the kill of a child to the first answer of its next life, without the wait between them.
+/// Microseconds from the kill of a child to the first answer of its next life, with no wait between them.
 async fn restart() -> f64 {
     let tree = Tree::default();
     let (tell, mut events) = mpsc::unbounded_channel();
@@ -218,10 +215,9 @@ async fn restart() -> f64 {
     for _ in 0..FALLS {
         let begun = Instant::now();
         tree.kill("root/0").expect("it runs");
-        let mut wait = Duration::ZERO;
         loop {
             match events.recv().await.expect("the boss lives") {
-                ChildEvent::Restarting { after, .. } => wait = after,
+                ChildEvent::Restarting { after, .. } => assert!(after.is_zero(), "a wait of {after:?}"),
                 ChildEvent::Restarted { .. } => break,
                 other => unreachable!("{other:?}"),
             }
@@ -229,7 +225,7 @@ async fn restart() -> f64 {
         let next = tree.lives("clerk").into_iter().find(|life| life.path == "root/0").expect("its next life");
         let clerk = Mailbox::new(ActorRef::from(next.cell), next.depth, MailboxOptions::default());
         clerk.call(LIMIT, ClerkMessage::Ask).await.expect("an answer");
-        took.push(begun.elapsed().saturating_sub(wait).as_secs_f64() * 1e6);
+        took.push(begun.elapsed().as_secs_f64() * 1e6);
     }
     boss.stop(None);
     over.await.expect("the boss ends");

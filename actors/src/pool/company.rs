@@ -135,7 +135,7 @@ impl Company {
             let (prepared, parts) = (prepared.clone(), parts.clone());
             async move {
                 prepared.get().map_err(unprepared)?;
-                Inbox::start(parts, context).await
+                Ok(Inbox::start(parts, context))
             }
         };
         let more = inbox_budget(budget);

@@ -3,6 +3,8 @@
 //! A panic quotes what it likes, and its text goes further than the log: into journals, onto the bus. So it is masked where it
 //! becomes a cause. Called by whoever keeps such a text; it cannot fail.
 
+use std::any::Any;
+
 use crate::secret::Redactor;
 
 /// Longest text of a cause that is kept or shown, in characters.
@@ -11,6 +13,12 @@ pub const CAUSE_CHARS_MAX: usize = 500;
 /// A text as a cause. Masked before it is cut: of a secret at the edge the redactor would not know the half that is left.
 pub(super) fn cause(text: &str, redactor: &Redactor) -> String {
     clip(&redactor.mask(text), CAUSE_CHARS_MAX)
+}
+
+/// What a panic says.
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text")
 }
 
 /// The first `max` characters of a text; a cut one ends in `…`.

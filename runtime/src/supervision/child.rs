@@ -24,11 +24,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures::FutureExt;
 use futures::future::BoxFuture;
-use ractor::{Actor, ActorCell, SpawnErr};
+use futures::{FutureExt as _, TryFutureExt as _};
+use ractor::{Actor, ActorCell, ActorProcessingErr, SpawnErr};
 use serde::Serialize;
 
+use super::alive::{Alive, Desk};
 use super::backoff::BackoffOptions;
 use super::budget::RestartBudget;
 use super::mailbox::Depth;
@@ -66,7 +67,7 @@ impl Default for Shutdown {
 }
 
 /// What starts one life of a child.
-pub type StartFn = Arc<dyn Fn(ChildContext) -> BoxFuture<'static, Result<ActorCell, SpawnErr>> + Send + Sync>;
+pub type StartFn = Arc<dyn Fn(ChildContext) -> BoxFuture<'static, Result<Alive, SpawnErr>> + Send + Sync>;
 
 /// How to start, restart and stop a child.
 #[derive(Clone)]
@@ -92,7 +93,7 @@ pub struct ChildSpec {
 }
 
 /// What one life of a child is given.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ChildContext {
     /// Its supervisor, to be linked to.
     pub supervisor: ActorCell,
@@ -104,6 +105,8 @@ pub struct ChildContext {
     pub depth: Depth,
     /// How many lives it had before.
     pub restarts: u32,
+    /// Where the end of this one is told, should it be a routine.
+    pub(super) desk: Desk,
 }
 
 /// A child as its supervisor sees it.
@@ -133,10 +136,11 @@ pub struct ChildView {
 
 impl ChildSpec {
     /// A permanent child with the default budget, backoff and shutdown.
-    pub fn new<F, Life>(id: impl Into<String>, kind: &'static str, start: F) -> Self
+    pub fn new<F, Start, Life>(id: impl Into<String>, kind: &'static str, start: F) -> Self
     where
-        F: Fn(ChildContext) -> Life + Send + Sync + 'static,
-        Life: Future<Output = Result<ActorCell, SpawnErr>> + Send + 'static,
+        F: Fn(ChildContext) -> Start + Send + Sync + 'static,
+        Start: Future<Output = Result<Life, SpawnErr>> + Send + 'static,
+        Life: Into<Alive> + 'static,
     {
         Self {
             id: id.into(),
@@ -147,7 +151,7 @@ impl ChildSpec {
             shutdown: Shutdown::default(),
             start_timeout: Duration::from_secs(5),
             revive_after: Some(Duration::from_mins(5)),
-            start: Arc::new(move |context| start(context).boxed()),
+            start: Arc::new(move |context| start(context).map_ok(Into::into).boxed()),
         }
     }
 
@@ -209,5 +213,12 @@ impl ChildContext {
     pub async fn spawn<A: Actor>(&self, actor: A, arguments: A::Arguments) -> Result<ActorCell, SpawnErr> {
         let (actor, _) = self.supervisor.spawn_linked(None, actor, arguments).await?;
         Ok(actor.get_cell())
+    }
+
+    /// Starts a routine as the supervisor's child: `life` is all that it does. It has no mailbox, so it is cut off at its next
+    /// await however its spec has it brought down; its return is a normal end, an error and a panic are falls.
+    #[must_use = "a routine that is dropped is cut off"]
+    pub fn run(self, life: impl Future<Output = Result<(), ActorProcessingErr>> + Send + 'static) -> Alive {
+        Alive::routine(self.desk, life)
     }
 }

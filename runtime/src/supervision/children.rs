@@ -37,6 +37,7 @@ use ractor::{ActorCell, ActorId, ActorRef, Message, SupervisionEvent};
 
 pub use self::event::{ChildEvent, ChildTimer, ChildrenError, Wake};
 use self::life::{Child, Phase};
+use super::alive::Alive;
 use super::budget::RestartBudget;
 use super::child::{ChildSpec, ChildView};
 use super::exit::Exit;
@@ -84,7 +85,7 @@ pub struct Children {
     options: ChildrenOptions,
     wake: Arc<dyn Fn(Duration, ChildTimer) + Send + Sync>,
     /// By place, which is the order of starting.
-    places: BTreeMap<u64, Child>,
+    places: BTreeMap<u64, Box<Child>>,
     by_id: HashMap<String, u64>,
     by_actor: HashMap<ActorId, u64>,
     next_place: u64,
@@ -103,8 +104,13 @@ impl Children {
         let myself = supervisor.clone();
         let wake = move |after: Duration, timer: ChildTimer| {
             let message = message.clone();
-            // Its tokio task ends by itself: after the wait, which is bounded, whether anybody is left to tell or not.
-            drop(myself.send_after(after, move || message(timer)));
+            if after.is_zero() {
+                // tokio's clock counts whole milliseconds. A supervisor that is gone is not to be told.
+                drop(myself.cast(message(timer)));
+            } else {
+                // Its tokio task ends by itself: after the wait, which is bounded, whether anybody is left to tell or not.
+                drop(myself.send_after(after, move || message(timer)));
+            }
         };
         Self {
             path: path.into(),
@@ -132,7 +138,7 @@ impl Children {
             wake(Duration::ZERO, ChildTimer { parent: Arc::clone(&parent), id: id.clone(), wake: what });
         }));
         self.by_id.insert(spec.id.clone(), place);
-        self.places.insert(place, Child::new(spec, entry));
+        self.places.insert(place, Box::new(Child::new(spec, entry)));
         Ok(self.settle(place).await)
     }
 
@@ -154,6 +160,17 @@ impl Children {
         events
     }
 
+    /// A routine has ended; one of a life that is past already counts for nothing.
+    async fn over(&mut self, place: u64, life: u64, exit: &Exit) -> Vec<ChildEvent> {
+        let present = self.places.get(&place).and_then(|child| child.alive.as_ref());
+        if !present.is_some_and(|alive| alive.is_routine(life)) {
+            return Vec::new();
+        }
+        let mut events: Vec<ChildEvent> = self.ended(place, exit).into_iter().collect();
+        events.extend(self.settle(place).await);
+        events
+    }
+
     /// Whether an event is about the present life of a child here.
     #[must_use]
     pub fn owns(&self, event: &SupervisionEvent) -> bool {
@@ -170,6 +187,7 @@ impl Children {
             Wake::Wait(generation) => generation,
             Wake::Restart { why } => return self.restart_at(place, &why).await,
             Wake::GiveUp { life, cause } => return self.give_up_on(place, life, &cause).await,
+            Wake::Over { life, exit } => return self.over(place, life, &exit).await,
         };
         let Some(child) = self.places.get_mut(&place).filter(|child| child.generation == generation) else {
             return Vec::new();
@@ -180,7 +198,7 @@ impl Children {
                 child.forgive();
                 child.wait_for_turn();
             }
-            Phase::Stopping(_) => child.cell.iter().for_each(ActorCell::kill),
+            Phase::Stopping(_) => child.alive.iter().for_each(Alive::kill),
             Phase::Waiting | Phase::Running | Phase::Stopped { .. } => {}
         }
         self.settle(place).await
@@ -214,30 +232,30 @@ impl Children {
         self.reset(id).await
     }
 
-    /// The actor of a child, while it runs.
+    /// The actor of a child, while it runs; a routine is none.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<ActorCell> {
-        self.running(id).and_then(|child| child.cell.clone())
+        self.running(id).and_then(|child| child.alive.as_ref()?.actor().cloned())
     }
 
     /// The bounded way to a child's present life, while it runs and if `M` is what it takes.
     #[must_use]
     pub fn mailbox<M: Message>(&self, id: &str, options: MailboxOptions) -> Option<Mailbox<M>> {
         let child = self.running(id)?;
-        let cell = child.cell.clone().filter(|cell| cell.is_message_type_of::<M>() == Some(true))?;
-        Some(Mailbox::new(ActorRef::from(cell), child.depth.clone(), options))
+        let cell = child.alive.as_ref()?.actor().filter(|cell| cell.is_message_type_of::<M>() == Some(true))?;
+        Some(Mailbox::new(ActorRef::from(cell.clone()), child.depth.clone(), options))
     }
 
     /// All children in the order of starting.
     #[must_use]
     pub fn snapshot(&self) -> Vec<ChildView> {
-        self.places.values().map(Child::view).collect()
+        self.places.values().map(|child| child.view()).collect()
     }
 
     /// One child.
     #[must_use]
     pub fn view(&self, id: &str) -> Option<ChildView> {
-        self.places.get(self.by_id.get(id)?).map(Child::view)
+        self.places.get(self.by_id.get(id)?).map(|child| child.view())
     }
 
     /// The supervisor's path.
@@ -282,6 +300,6 @@ impl Children {
 
     fn running(&self, id: &str) -> Option<&Child> {
         let place = self.by_id.get(id)?;
-        self.places.get(place).filter(|child| child.phase == Phase::Running)
+        self.places.get(place).map(|child| &**child).filter(|child| child.phase == Phase::Running)
     }
 }

@@ -18,6 +18,7 @@ mod asked;
 mod giving_up;
 mod order;
 mod restarting;
+mod routines;
 mod secrets;
 mod stopping;
 mod storm;

@@ -27,6 +27,7 @@ use chrono::{DateTime, Utc};
 use ractor::ActorCell;
 use serde::Serialize;
 
+use super::alive::Reach;
 use super::cause::{CAUSE_CHARS_MAX, cause, clip};
 use super::children::Wake;
 use super::ledger::{Ledger, LedgerOptions};
@@ -163,7 +164,7 @@ struct Node {
     depth: Depth,
     step: Option<String>,
     last_error: Option<String>,
-    cell: Option<ActorCell>,
+    reach: Option<Reach>,
     ask: Option<Ask>,
 }
 
@@ -194,7 +195,7 @@ impl Tree {
             depth: Depth::default(),
             step: None,
             last_error: None,
-            cell: None,
+            reach: None,
             ask: None,
         };
         self.nodes().insert(path.clone(), node);
@@ -234,11 +235,11 @@ impl Tree {
     pub fn kill(&self, path: &str) -> Result<(), KillError> {
         let nodes = self.nodes();
         let node = nodes.get(path).ok_or_else(|| not_found(&nodes, path))?;
-        let Some(cell) = node.cell.clone() else {
+        let Some(reach) = node.reach.clone() else {
             return Err(KillError::NotRunning { path: path.to_owned(), state: node.state });
         };
         drop(nodes);
-        cell.kill();
+        reach.cut_off();
         Ok(())
     }
 
@@ -275,7 +276,7 @@ impl Tree {
             depth: depth.clone(),
         };
         let running = nodes.iter().filter(|(_, node)| runs(node));
-        running.filter_map(|(path, node)| Some(life(path, node.cell.as_ref()?, &node.depth))).collect()
+        running.filter_map(|(path, node)| Some(life(path, node.reach.as_ref()?.actor()?, &node.depth))).collect()
     }
 
     /// This life does not answer: its supervisor kills it, counts that as a fall, and does what it does about falls.
@@ -361,11 +362,12 @@ impl Entry {
     }
 
     /// It runs, after so many restarts.
-    pub fn running(&self, cell: ActorCell, restarts: u32) {
+    pub fn running(&self, life: impl Into<Reach>, restarts: u32) {
+        let reach = life.into();
         self.change(|node, now| {
             node.enter(ActorState::Running, now);
             node.restarts = restarts;
-            node.cell = Some(cell);
+            node.reach = Some(reach);
         });
     }
 
@@ -437,12 +439,12 @@ impl fmt::Display for ActorState {
 }
 
 impl Node {
-    /// Into a state without a life; the one that begins one sets the cell afterwards.
+    /// Into a state without a life; the one that begins one says how it is reached afterwards.
     fn enter(&mut self, state: ActorState, now: DateTime<Utc>) {
         self.state = state;
         self.since = now;
         self.step = None;
-        self.cell = None;
+        self.reach = None;
         if state != ActorState::Running {
             self.depth = Depth::default();
         }

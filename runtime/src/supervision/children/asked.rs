@@ -10,6 +10,7 @@ use ractor::ActorId;
 
 use super::life::Phase;
 use super::{ChildEvent, Children, ChildrenError};
+use crate::supervision::alive::Alive;
 use crate::supervision::exit::Exit;
 
 impl Children {
@@ -27,7 +28,7 @@ impl Children {
             Phase::Running => {
                 child.forgive();
                 child.asked = Some(why.to_owned());
-                child.cell.iter().for_each(ractor::ActorCell::kill);
+                child.alive.iter().for_each(Alive::kill);
             }
             Phase::BackingOff { .. } | Phase::Unavailable { .. } | Phase::Stopped { .. } => {
                 child.forgive();
@@ -42,7 +43,8 @@ impl Children {
     /// blocks its thread reaches no await and cannot be killed. Such a one is left behind, and ends at its next await.
     pub(super) async fn give_up_on(&mut self, place: u64, life: ActorId, cause: &str) -> Vec<ChildEvent> {
         let Some(child) = self.places.get_mut(&place) else { return Vec::new() };
-        let Some(cell) = child.cell.clone().filter(|cell| cell.get_id() == life) else { return Vec::new() };
+        let cell = child.alive.as_ref().and_then(Alive::actor).cloned();
+        let Some(cell) = cell.filter(|cell| cell.get_id() == life) else { return Vec::new() };
         if child.phase != Phase::Running {
             return Vec::new();
         }

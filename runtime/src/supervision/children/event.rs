@@ -9,6 +9,7 @@ use std::time::Duration;
 use ractor::ActorId;
 
 use crate::supervision::child::CHILD_ID_BYTES_MAX;
+use crate::supervision::exit::Exit;
 
 /// A wait is over, or somebody asks for something: the message that a supervisor passes to [`super::Children::timer`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,13 @@ pub enum Wake {
         life: ActorId,
         /// What was tried.
         cause: String,
+    },
+    /// A routine has ended.
+    Over {
+        /// Which of its lives.
+        life: u64,
+        /// How.
+        exit: Exit,
     },
 }
 

@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
-use ractor::{ActorCell, ActorStatus, SpawnErr};
+use ractor::{ActorStatus, SpawnErr};
 use tokio::time::Instant;
 
 use super::{ChildEvent, ChildTimer, Children, Wake};
+use crate::supervision::alive::{Alive, Desk};
 use crate::supervision::backoff::Backoff;
 use crate::supervision::budget::{Decision, RestartBudget, Restarts};
-use crate::supervision::cause::{CAUSE_CHARS_MAX, clip};
+use crate::supervision::cause::{CAUSE_CHARS_MAX, clip, panic_text};
 use crate::supervision::child::{ChildContext, ChildSpec, ChildView, Restart};
 use crate::supervision::exit::Exit;
 use crate::supervision::mailbox::Depth;
@@ -25,7 +26,7 @@ use crate::supervision::tree::{ActorState, Entry};
 pub(super) struct Child {
     pub(super) spec: ChildSpec,
     pub(super) phase: Phase,
-    pub(super) cell: Option<ActorCell>,
+    pub(super) alive: Option<Alive>,
     pub(super) depth: Depth,
     pub(super) entry: Entry,
     /// The wait that counts; timers with another number are of the past.
@@ -85,12 +86,19 @@ impl Children {
             tree: self.tree.clone(),
             depth: child.depth.clone(),
             restarts,
+            desk: Desk {
+                wake: Arc::clone(&self.wake),
+                parent: Arc::clone(&self.path),
+                id: child.spec.id.clone(),
+                tree: self.tree.clone(),
+                number: child.generation,
+            },
         };
         match launch(&child.spec, context).await.map_err(|text| self.tree.cause(&text)) {
-            Ok(cell) => {
-                self.by_actor.insert(cell.get_id(), place);
-                child.entry.running(cell.clone(), restarts);
-                child.cell = Some(cell);
+            Ok(alive) => {
+                self.by_actor.extend(alive.actor().map(|cell| (cell.get_id(), place)));
+                child.entry.running(alive.reach(), restarts);
+                child.alive = Some(alive);
                 child.phase = Phase::Running;
                 child.started = true;
                 child.asked = None;
@@ -109,7 +117,7 @@ impl Children {
     /// The present life of the child at `place` has ended.
     pub(super) fn ended(&mut self, place: u64, exit: &Exit) -> Option<ChildEvent> {
         let child = self.places.get_mut(&place)?;
-        child.cell = None;
+        child.alive = None;
         child.generation = next_generation();
         child.backoff.lived(child.running_since.elapsed());
         if let Some(event) = self.asked_for(place) {
@@ -189,7 +197,7 @@ impl Child {
         entry.down(ActorState::Waiting);
         Self {
             phase: Phase::Waiting,
-            cell: None,
+            alive: None,
             depth: Depth::default(),
             entry,
             generation: next_generation(),
@@ -258,30 +266,27 @@ impl Child {
 }
 
 /// One attempt at a life, whatever the start function does: fail, panic, or never come back.
-async fn launch(spec: &ChildSpec, context: ChildContext) -> Result<ActorCell, String> {
+async fn launch(spec: &ChildSpec, context: ChildContext) -> Result<Alive, String> {
     let supervisor = context.supervisor.clone();
     let start = Arc::clone(&spec.start);
     let attempt = AssertUnwindSafe(async move { start(context).await }).catch_unwind();
-    let cell = match tokio::time::timeout(spec.start_timeout, attempt).await {
+    let alive = match tokio::time::timeout(spec.start_timeout, attempt).await {
         Err(_) => return Err(format!("did not start within {} ms", spec.start_timeout.as_millis())),
         Ok(Err(panic)) => return Err(format!("start function panicked: {}", panic_text(panic.as_ref()))),
         Ok(Ok(Err(SpawnErr::StartupFailed(error)))) => return Err(format!("did not start: {error}")),
         Ok(Ok(Err(error))) => return Err(format!("did not start: {error}")),
-        Ok(Ok(Ok(cell))) => cell,
+        Ok(Ok(Ok(alive))) => alive,
     };
     // An actor that is not linked would end without anybody being told. Read in this order: a linked one that has
     // ended already is unlinked again, but is past running by then.
-    if cell.try_get_supervisor().is_none_or(|linked| linked != supervisor) && cell.get_status() < ActorStatus::Stopping
+    if let Some(cell) = alive.actor()
+        && cell.try_get_supervisor().is_none_or(|linked| linked != supervisor)
+        && cell.get_status() < ActorStatus::Stopping
     {
         cell.kill();
         return Err("start function did not link the actor to its supervisor".to_owned());
     }
-    Ok(cell)
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a text")
+    Ok(alive)
 }
 
 /// Numbers no two waits of this process alike, so that no timer is mistaken for another's.

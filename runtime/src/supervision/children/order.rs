@@ -57,7 +57,7 @@ impl Children {
     }
 
     fn last_alive_after(&self, broken: u64) -> Option<u64> {
-        self.places.range(broken + 1..).rev().find(|(_, child)| child.cell.is_some()).map(|(place, _)| *place)
+        self.places.range(broken + 1..).rev().find(|(_, child)| child.alive.is_some()).map(|(place, _)| *place)
     }
 
     /// Asks the child at `place` to stop until its turn comes again; a temporary one has no second turn.

@@ -4,12 +4,13 @@
 //! event. [`Children::stop_all`] is the one place where a supervisor waits, because nothing comes after it: a parent
 //! that stopped first would have its children cut off without their `post_stop`.
 
-use futures::future::join_all;
-use ractor::ActorCell;
+use std::time::Duration;
 
 use super::life::{Child, Phase, Then};
 use super::{ChildEvent, Children, ChildrenError, Strategy};
+use crate::supervision::alive::Alive;
 use crate::supervision::child::Shutdown;
+use futures::future::join_all;
 
 impl Children {
     /// Takes a child out. One that runs is brought down as its spec says; [`ChildEvent::Ended`] follows when it is
@@ -17,8 +18,8 @@ impl Children {
     pub async fn remove(&mut self, id: &str) -> Result<Vec<ChildEvent>, ChildrenError> {
         let place = self.place(id)?;
         match self.places.get_mut(&place) {
-            Some(Child { phase: phase @ Phase::Stopping(_), .. }) => *phase = Phase::Stopping(Then::Remove),
-            Some(child) if child.cell.is_some() => self.ask_to_stop(place, Then::Remove),
+            Some(child) if matches!(child.phase, Phase::Stopping(_)) => child.phase = Phase::Stopping(Then::Remove),
+            Some(child) if child.alive.is_some() => self.ask_to_stop(place, Then::Remove),
             _ => {
                 let mut events: Vec<ChildEvent> = self.forget(place, "removed".to_owned()).into_iter().collect();
                 events.extend(self.settle(place).await);
@@ -38,13 +39,13 @@ impl Children {
         self.closing = true;
         self.by_id.clear();
         self.by_actor.clear();
-        let children: Vec<Child> = std::mem::take(&mut self.places).into_values().rev().collect();
+        let children: Vec<Box<Child>> = std::mem::take(&mut self.places).into_values().rev().collect();
         let kill_wait = self.options.kill_wait;
-        let stop = |child: Child| async move {
-            let reason = match &child.cell {
-                Some(cell) => {
+        let stop = |mut child: Box<Child>| async move {
+            let reason = match child.alive.take() {
+                Some(alive) => {
                     child.entry.stopping();
-                    stop_one(cell, &child, kill_wait).await
+                    stop_one(alive, &child, kill_wait).await
                 }
                 None => "was down".to_owned(),
             };
@@ -65,25 +66,24 @@ impl Children {
     /// Asks the child at `place` to stop, as its spec says, and arms the end of its patience.
     pub(super) fn ask_to_stop(&mut self, place: u64, then: Then) {
         let Some(child) = self.places.get_mut(&place) else { return };
-        let Some(cell) = &child.cell else { return };
+        let Some(alive) = &child.alive else { return };
         child.phase = Phase::Stopping(then);
         child.entry.stopping();
         match child.spec.shutdown {
-            Shutdown::Kill => cell.kill(),
+            Shutdown::Kill => alive.kill(),
             Shutdown::Drain(patience) => {
-                // An error says that it has ended already; then its event is on the way.
-                cell.drain().ok();
+                alive.drain();
                 self.arm(place, patience);
             }
         }
     }
 }
 
-async fn stop_one(cell: &ActorCell, child: &Child, kill_wait: std::time::Duration) -> String {
+async fn stop_one(mut alive: Alive, child: &Child, kill_wait: Duration) -> String {
     let mut manner = "killed".to_owned();
     if let Shutdown::Drain(patience) = child.spec.shutdown {
-        cell.drain().ok();
-        if cell.wait(Some(patience)).await.is_ok() {
+        alive.drain();
+        if alive.ends_within(patience).await {
             return "drained".to_owned();
         }
         manner = format!("killed, not drained within {} ms", patience.as_millis());
@@ -93,8 +93,8 @@ async fn stop_one(cell: &ActorCell, child: &Child, kill_wait: std::time::Duratio
             "child did not drain, killed"
         );
     }
-    cell.kill();
-    if cell.wait(Some(kill_wait)).await.is_err() {
+    alive.kill();
+    if !alive.ends_within(kill_wait).await {
         let path = child.entry.path();
         tracing::error!(path, "killed child reaches no await, a handler blocks its thread; it is left behind");
         return format!("{manner}, does not end");

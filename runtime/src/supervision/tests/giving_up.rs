@@ -91,10 +91,13 @@ async fn a_start_function_may_panic_hang_or_forget_to_link() {
     let (worker, kept) = (office.worker("unlinked"), Arc::clone(&stray));
     let specs = [
         (
-            ChildSpec::new("panics", "worker", |_| async { panic!("no such tool") }),
+            ChildSpec::new::<_, _, ActorCell>("panics", "worker", |_| async { panic!("no such tool") }),
             "start function panicked: no such tool",
         ),
-        (ChildSpec::new("hangs", "worker", |_| std::future::pending()), "did not start within 5000 ms"),
+        (
+            ChildSpec::new::<_, _, ActorCell>("hangs", "worker", |_| std::future::pending()),
+            "did not start within 5000 ms",
+        ),
         (
             ChildSpec::new("unlinked", "worker", move |_| {
                 let (worker, kept) = (worker.clone(), Arc::clone(&kept));

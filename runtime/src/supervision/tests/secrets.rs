@@ -44,10 +44,25 @@ async fn a_panic_that_quotes_a_secret_is_told_without_any_part_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_routine_that_falls_over_a_secret_is_told_without_it() {
+    let office = discreet().await;
+    let panics =
+        ChildSpec::new("a", "chore", |context| async { Ok(context.run(async { panic!("no key is {SECRET:?}") })) });
+    let errs = ChildSpec::new("b", "chore", |context| async { Ok(context.run(async { Err(SECRET.into()) })) });
+    for (id, spec) in [("a", panics), ("b", errs)] {
+        office.start(spec.budget(RestartBudget { max: 0, ..RestartBudget::default() })).await.expect("taken in");
+        assert_eq!(office.next().await, ChildEvent::Started { id: id.to_owned() });
+        holds(&office.told_of(id).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_start_that_fails_over_a_secret_is_told_without_it() {
     let office = discreet().await;
-    let errs = ChildSpec::new("a", "worker", |_| async { Err(ractor::SpawnErr::StartupFailed(SECRET.into())) });
-    let panics = ChildSpec::new("b", "worker", |_| async { panic!("no key is {SECRET:?}") });
+    let errs = ChildSpec::new::<_, _, ActorCell>("a", "worker", |_| async {
+        Err(ractor::SpawnErr::StartupFailed(SECRET.into()))
+    });
+    let panics = ChildSpec::new::<_, _, ActorCell>("b", "worker", |_| async { panic!("no key is {SECRET:?}") });
     for (id, spec) in [("a", errs), ("b", panics)] {
         office.start(spec.budget(RestartBudget { max: 0, ..RestartBudget::default() })).await.expect("taken in");
         holds(&office.told_of(id).await);

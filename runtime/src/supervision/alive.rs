@@ -1,0 +1,193 @@
+//! What lives at a child's place: an actor, or a routine.
+//!
+//! Most children are actors. One that nobody sends anything to, because its whole life is one loop, is a **routine**: a
+//! future on the runtime under the same supervision. An idle actor holds four mailboxes that such a child has no use for,
+//! some 5 KiB; there is an inbox for each agent (docs/adr/0032).
+//!
+//! | | actor | routine |
+//! |---|---|---|
+//! | its end is told by | ractor's supervision event | its `Ending`, as that is dropped, whatever has ended it |
+//! | a fall is | a panic or an `Err` of a handler | a panic or an `Err` of the future |
+//! | to drain it | it handles what waits, then ends | it has nothing that waits: it is cut off |
+//! | when its supervisor is gone | ractor kills it | [`Alive`] is dropped with the supervisor's state, which cuts it off |
+//!
+//! Made by [`super::ChildContext`], kept by [`super::Children`]; the [`super::Tree`] has the [`Reach`] of it.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use ractor::{ActorCell, ActorProcessingErr};
+use tokio::task::{AbortHandle, JoinHandle};
+
+use super::cause::panic_text;
+use super::children::{ChildTimer, Wake};
+use super::exit::Exit;
+use super::tree::Tree;
+
+/// One life of a child.
+#[derive(Debug)]
+pub enum Alive {
+    /// An actor, linked to the supervisor.
+    Actor(ActorCell),
+    /// A routine.
+    Routine(Routine),
+}
+
+/// A routine; dropping it cuts it off.
+#[derive(Debug)]
+pub struct Routine {
+    number: u64,
+    handle: JoinHandle<()>,
+}
+
+/// How a life can be cut off by whoever does not own it.
+#[derive(Debug, Clone)]
+pub enum Reach {
+    /// By a kill.
+    Actor(ActorCell),
+    /// By an abort.
+    Routine(AbortHandle),
+}
+
+/// Where the end of a life is told, should it be a routine.
+pub(super) struct Desk {
+    pub(super) wake: Arc<dyn Fn(Duration, ChildTimer) + Send + Sync>,
+    pub(super) parent: Arc<str>,
+    pub(super) id: String,
+    /// It knows what no cause may quote.
+    pub(super) tree: Tree,
+    /// Which life; no two of this process are alike.
+    pub(super) number: u64,
+}
+
+/// Tells that a routine is over, when it is dropped.
+struct Ending {
+    desk: Desk,
+    /// As long as nothing else is known: cut off.
+    exit: Exit,
+}
+
+impl Alive {
+    /// Begins a routine whose end is told at `desk`.
+    pub(super) fn routine(
+        desk: Desk,
+        life: impl Future<Output = Result<(), ActorProcessingErr>> + Send + 'static,
+    ) -> Self {
+        let (number, ending) = (desk.number, Ending { desk, exit: Exit::Killed });
+        // Combined and not awaited in a block of its own, which would keep room for the future twice.
+        let handle = tokio::spawn(AssertUnwindSafe(life).catch_unwind().map(move |end| ending.is(end)));
+        Self::Routine(Routine { number, handle })
+    }
+
+    /// The actor that it is.
+    pub(super) const fn actor(&self) -> Option<&ActorCell> {
+        match self {
+            Self::Actor(cell) => Some(cell),
+            Self::Routine(_) => None,
+        }
+    }
+
+    /// Whether it is the routine of this number.
+    pub(super) const fn is_routine(&self, number: u64) -> bool {
+        matches!(self, Self::Routine(routine) if routine.number == number)
+    }
+
+    pub(super) fn reach(&self) -> Reach {
+        match self {
+            Self::Actor(cell) => Reach::Actor(cell.clone()),
+            Self::Routine(routine) => Reach::Routine(routine.handle.abort_handle()),
+        }
+    }
+
+    /// Cuts it off at its next await.
+    pub(super) fn kill(&self) {
+        match self {
+            Self::Actor(cell) => cell.kill(),
+            Self::Routine(routine) => routine.handle.abort(),
+        }
+    }
+
+    /// Has it finish what waits for it; nothing waits for a routine.
+    pub(super) fn drain(&self) {
+        match self {
+            // An error says that it has ended already; then its event is on the way.
+            Self::Actor(cell) => drop(cell.drain()),
+            Self::Routine(routine) => routine.handle.abort(),
+        }
+    }
+
+    /// Waits for its end, so long; answers whether it has come.
+    pub(super) async fn ends_within(&mut self, limit: Duration) -> bool {
+        match self {
+            Self::Actor(cell) => cell.wait(Some(limit)).await.is_ok(),
+            Self::Routine(routine) => tokio::time::timeout(limit, &mut routine.handle).await.is_ok(),
+        }
+    }
+}
+
+impl From<ActorCell> for Alive {
+    fn from(cell: ActorCell) -> Self {
+        Self::Actor(cell)
+    }
+}
+
+impl From<ActorCell> for Reach {
+    fn from(cell: ActorCell) -> Self {
+        Self::Actor(cell)
+    }
+}
+
+impl Reach {
+    /// Cuts the life off at its next await.
+    pub fn cut_off(&self) {
+        match self {
+            Self::Actor(cell) => cell.kill(),
+            Self::Routine(routine) => routine.abort(),
+        }
+    }
+
+    /// The actor that it is.
+    #[must_use]
+    pub const fn actor(&self) -> Option<&ActorCell> {
+        match self {
+            Self::Actor(cell) => Some(cell),
+            Self::Routine(_) => None,
+        }
+    }
+}
+
+impl Drop for Routine {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
+}
+
+impl Ending {
+    fn is(mut self, end: std::thread::Result<Result<(), ActorProcessingErr>>) {
+        let failed = |text: &str| Exit::Failed { cause: self.desk.tree.cause(text) };
+        self.exit = match end {
+            Ok(Ok(())) => Exit::Normal { reason: None },
+            Ok(Err(error)) => failed(&error.to_string()),
+            Err(panic) => failed(panic_text(panic.as_ref())),
+        };
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let exit = std::mem::replace(&mut self.exit, Exit::Killed);
+        let Desk { wake, parent, id, number, .. } = &self.desk;
+        let wake_for = Wake::Over { life: *number, exit };
+        wake(Duration::ZERO, ChildTimer { parent: Arc::clone(parent), id: id.clone(), wake: wake_for });
+    }
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk").field("id", &self.id).field("number", &self.number).finish_non_exhaustive()
+    }
+}
