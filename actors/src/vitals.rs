@@ -25,12 +25,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures::future::join_all;
+use ractor::concurrency::{OneshotReceiver, oneshot};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr};
 use ractor_cluster_derive::RactorMessage;
 use serde_json::json;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use troupe_runtime::bus::Routing;
 use troupe_runtime::domain::event::Event;
 use troupe_runtime::domain::ids::event_id_from;
@@ -148,7 +148,15 @@ impl Vitals {
 async fn ping_all(tree: &Tree, options: Options, misses: &mut HashMap<ActorId, u32>) {
     let lives = tree.lives(AGENT);
     let begun = Instant::now();
-    let answers = join_all(lives.iter().map(|life| answers(life, options.timeout))).await;
+    // All are asked, then all are waited for, by one deadline: a timer for each would be the costly part of a round.
+    let asked: Vec<_> = lives.iter().map(ping).collect();
+    let mut answers = Vec::with_capacity(asked.len());
+    for answer in asked {
+        answers.push(match answer {
+            Some(answer) => timeout_at(begun + options.timeout, answer).await.is_ok_and(|told| told.is_ok()),
+            None => false,
+        });
+    }
     // Somebody who was away itself, or had no CPU, cannot tell who was not there.
     if begun.elapsed() > options.timeout * 2 {
         let took_ms = begun.elapsed().as_millis() as u64;
@@ -168,12 +176,13 @@ async fn ping_all(tree: &Tree, options: Options, misses: &mut HashMap<ActorId, u
     }
 }
 
-/// Whether an agent actor answers.
-async fn answers(life: &Life, limit: Duration) -> bool {
+/// Asks an agent actor whether it is there; by what its answer comes, if it can be asked at all.
+fn ping(life: &Life) -> Option<OneshotReceiver<()>> {
     // Beyond any limit: a full mailbox is looked into too.
     let options = MailboxOptions { limit: usize::MAX, ..MailboxOptions::default() };
     let mailbox = Mailbox::new(ActorRef::<AgentMessage>::from(life.cell.clone()), life.depth.clone(), options);
-    mailbox.call(limit, AgentMessage::Ping).await.is_ok()
+    let (tell, answer) = oneshot();
+    mailbox.cast(AgentMessage::Ping(tell.into())).ok().map(|()| answer)
 }
 
 impl Actor for Vitals {

@@ -101,7 +101,8 @@ pub(super) fn spec_files(dir: &Path) -> Result<Vec<PathBuf>, Problem> {
             yaml && !hidden
         })
         .collect();
-    files.sort();
+    // As texts: of one folder, so it is the order of the names; a path is compared part by part.
+    files.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
     Ok(files)
 }
 

@@ -4,6 +4,7 @@
 //! is replaced by turning one link (`..data`), and then every file behind it is another inode. What cannot be looked at is
 //! part of the stamp too, so that its coming and going is a change.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -14,7 +15,8 @@ use super::folder::spec_files;
 /// The outside of a folder and some files at one time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Stamp {
-    files: Vec<(PathBuf, Result<Outside, io::ErrorKind>)>,
+    /// By name; as a text, for a path is compared part by part.
+    files: Vec<(OsString, Result<Outside, io::ErrorKind>)>,
     unread: bool,
 }
 
@@ -46,7 +48,7 @@ impl Stamp {
                 written: (file.mtime(), file.mtime_nsec()),
                 changed: (file.ctime(), file.ctime_nsec()),
             });
-            (path, outside.map_err(|error| error.kind()))
+            (path.into_os_string(), outside.map_err(|error| error.kind()))
         };
         Self { files: paths.into_iter().map(outside).collect(), unread }
     }
