@@ -24,6 +24,7 @@ use troupe_runtime::fault::{Fault, Faulty as _};
 use troupe_runtime::store::{Acceptance, Accepted, Claim, TaskFilter};
 use troupe_runtime::supervision::{Alive, ChildContext};
 
+use crate::places::Places;
 use crate::pool::message::PoolMessage;
 use crate::served::Served;
 use crate::stage::Stage;
@@ -53,10 +54,10 @@ pub struct Terms {
     /// The spec that what comes is done with.
     pub served: Arc<Served>,
     /// Places for this agent's steps.
-    pub slots: Arc<Semaphore>,
+    pub places: Places,
 }
 
-/// A place for a step of the agent, and one on the node.
+/// A slot for a step of the agent, and one on the node.
 type Slots = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 /// What became of a delivery.
@@ -139,7 +140,7 @@ impl Inbox {
                 if !waiting.come().await {
                     return Err("the queue is gone".into());
                 }
-                self.free_slots(&now.slots, waiting.deliveries.len()).await
+                self.free_slots(&now.places.slots, waiting.deliveries.len()).await
             };
             let slots = tokio::select! {
                 // What is accepted once they have changed is accepted on the new terms.
@@ -156,7 +157,7 @@ impl Inbox {
             };
             let deliveries = waiting.best(slots.len());
             // In a box, as what else takes room only now and then: idle inboxes are many.
-            Box::pin(self.take(owner, &now.served, deliveries, slots)).await?;
+            Box::pin(self.take(owner, &now, deliveries, slots)).await?;
         }
     }
 
@@ -198,12 +199,12 @@ impl Inbox {
     async fn take(
         &self,
         owner: Incarnation,
-        served: &Arc<Served>,
+        terms: &Terms,
         deliveries: Vec<Delivery>,
         slots: Vec<Slots>,
     ) -> Result<(), ActorProcessingErr> {
         let pairs = deliveries.into_iter().zip(slots);
-        let accepted = join_all(pairs.map(|(delivery, slots)| self.accept(owner, served, delivery, slots)));
+        let accepted = join_all(pairs.map(|(delivery, slots)| self.accept(owner, terms, delivery, slots)));
         let (mut work, mut refused) = (Vec::new(), 0);
         // Acknowledged here and not by each of them as it hears of its commit, which is in no order: a bus acknowledges what
         // comes in order in one go.
@@ -230,8 +231,8 @@ impl Inbox {
     }
 
     /// Accepts one delivery; one that the store did not take now goes back.
-    async fn accept(&self, owner: Incarnation, served: &Arc<Served>, delivery: Delivery, slots: Slots) -> Answer {
-        let stage = &self.parts.stage;
+    async fn accept(&self, owner: Incarnation, terms: &Terms, delivery: Delivery, slots: Slots) -> Answer {
+        let (stage, served) = (&self.parts.stage, &terms.served);
         if stage.lease.own() != Some(owner) {
             return Answer::Refused;
         }
@@ -244,7 +245,7 @@ impl Inbox {
             owner,
         };
         match stage.ports.stores.tasks.accept(acceptance).await {
-            Ok(Accepted::New(claim)) => Answer::New(Arc::new(self.work(served, event, claim, slots)), delivery.settle),
+            Ok(Accepted::New(claim)) => Answer::New(Arc::new(self.work(terms, event, claim, slots)), delivery.settle),
             Ok(Accepted::Duplicate(task)) => {
                 tracing::debug!(task_id = %task, event_id = event.id, "accepted before");
                 Answer::Known(delivery.settle)
@@ -261,7 +262,7 @@ impl Inbox {
         }
     }
 
-    fn work(&self, served: &Arc<Served>, event: Arc<Event>, claim: Claim, (own, node): Slots) -> Work {
+    fn work(&self, terms: &Terms, event: Arc<Event>, claim: Claim, (own, node): Slots) -> Work {
         Work {
             claim,
             tenure: Tenure::of(claim),
@@ -270,9 +271,10 @@ impl Inbox {
             copied: 0,
             event,
             accepted_at: self.parts.stage.ports.clock.now(),
-            served: served.clone(),
+            served: terms.served.clone(),
             claims: 1,
             slots: vec![own, node],
+            places: Some(terms.places.clone()),
         }
     }
 }

@@ -30,6 +30,7 @@ pub mod fork;
 pub mod inbox;
 pub mod lease;
 pub mod orchestrator;
+pub mod places;
 pub mod pool;
 pub mod prepared;
 pub mod recovery;

@@ -216,6 +216,7 @@ impl Recovery {
             // As seen before this claim; one more by now.
             claims: orphan.step.claims + 1,
             slots: slot.into_iter().collect(),
+            places: None,
         }))
     }
 

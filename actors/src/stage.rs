@@ -27,6 +27,8 @@ pub struct Options {
     pub steps_max: usize,
     /// Steps that one agent actor works on at a time.
     pub steps_per_instance_max: usize,
+    /// Steps of an agent that are accepted ahead, while all of its places are taken: one for four places, at most so many.
+    pub ahead_max: usize,
     /// Deliveries that an inbox accepts in one go.
     pub accept_max: usize,
     /// Deliveries that wait in memory beside those accepted.
@@ -78,6 +80,7 @@ impl Default for Options {
         Self {
             steps_max: 4096,
             steps_per_instance_max: 256,
+            ahead_max: 256,
             accept_max: 256,
             prefetch: 256,
             aging: Duration::from_mins(1),

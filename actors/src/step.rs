@@ -29,6 +29,7 @@ use troupe_runtime::retry::{Backoff, BackoffOptions};
 use troupe_runtime::store::{self, Append, Completion, Told};
 use troupe_runtime::supervision::{CAUSE_CHARS_MAX, Tree};
 
+use crate::places::Place;
 use crate::stage::Stage;
 use crate::work::Work;
 
@@ -134,11 +135,12 @@ impl StepActor {
             Beginning::Fallen { .. } if run.is_in_doubt() => {}
             Beginning::Fallen { cause } => {
                 let failure = Failure { reason: Reason::Crash, message: cause.clone(), retryable: true };
-                if let Some(ending) = self.record(&mut run, Act::AttemptFailed { failure }).await? {
+                if let Some(ending) = self.record(&mut run, Act::AttemptFailed { failure }, &mut None).await? {
                     return Ok(ending);
                 }
             }
         }
+        let Some(mut place) = self.place(line).await else { return Ok(Ending::CutOff) };
         let deadline = Instant::now() + self.work.served.spec.limits.timeout;
         loop {
             if !self.may_go_on().await {
@@ -154,12 +156,26 @@ impl StepActor {
                 Action::Finish(outcome) => return Ok(Ending::Over(outcome)),
             };
             let attempt = run.attempt();
-            if let Some(ending) = self.record(&mut run, act).await? {
+            if let Some(ending) = self.record(&mut run, act, &mut place).await? {
                 return Ok(ending);
             }
             if run.attempt() > attempt {
                 self.pause_before(run.attempt(), deadline).await;
             }
+        }
+    }
+
+    /// Waits for the right to make calls; nothing when the node drains. What needs no place has `Some(None)`.
+    async fn place(&self, line: &Line) -> Option<Option<Place>> {
+        let Some(places) = &self.work.places else { return Some(None) };
+        if let Some(place) = places.free() {
+            return Some(Some(place));
+        }
+        line.entry.set_step(Some("waits for a place"));
+        tokio::select! {
+            biased;
+            () = self.stage.drain.cancelled() => None,
+            place = places.next() => Some(place),
         }
     }
 
@@ -196,14 +212,18 @@ impl StepActor {
         }
     }
 
-    /// Folds an act and makes it durable; answers when it ends this life.
-    async fn record(&self, run: &mut Run, act: Act) -> Result<Option<Ending>, Stopped> {
+    /// Folds an act and makes it durable; answers when it ends this life. A step that ends makes no more calls, and gives its
+    /// place to the next one while its end is committed.
+    async fn record(&self, run: &mut Run, act: Act, place: &mut Option<Place>) -> Result<Option<Ending>, Stopped> {
         let begins_attempt = matches!(act, Act::AttemptFailed { .. });
         let entry = Entry { seq: run.next_seq(), attempt: run.attempt(), at: self.stage.ports.clock.now(), act };
         run.apply(&entry)?;
         let (seq, attempt) = (entry.seq, entry.attempt);
         let kept = match run.outcome() {
-            Some(outcome) => self.complete(entry, &outcome, run.usage()).await.map(|()| Some(Ending::Over(outcome))),
+            Some(outcome) => {
+                drop(place.take());
+                self.complete(entry, &outcome, run.usage()).await.map(|()| Some(Ending::Over(outcome)))
+            }
             None => self.append(run, entry, begins_attempt).await,
         };
         match kept {
@@ -388,7 +408,8 @@ impl Actor for StepActor {
             step_id = %work.claim.step,
             agent = %work.served.spec.name,
         );
-        match self.live(line).instrument(span.clone()).await {
+        // In a box: ractor keeps room for a handler's future three times over.
+        match Box::pin(self.live(line)).instrument(span.clone()).await {
             Ok(ending) => span.in_scope(|| self.told(&ending)),
             Err(Stopped::Store(error)) if error.fault() == Fault::Fenced => {
                 span.in_scope(|| tracing::warn!(%error, "the step has ended or somebody else has it; it stops here"));

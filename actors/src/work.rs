@@ -16,6 +16,7 @@ use troupe_runtime::domain::ids::{RunId, StepId, TaskId};
 use troupe_runtime::domain::step::Epoch;
 use troupe_runtime::store::Claim;
 
+use crate::places::Places;
 use crate::roster::PoolId;
 use crate::served::Served;
 
@@ -39,8 +40,10 @@ pub struct Work {
     pub served: Arc<Served>,
     /// Claims since the journal last grew.
     pub claims: u32,
-    /// The places it takes up; free again when the work is gone.
+    /// The slots it takes up; free again when the work is gone.
     pub slots: Vec<OwnedSemaphorePermit>,
+    /// Where it waits for its turn to make calls; what was taken up after a fall waits for nothing.
+    pub places: Option<Places>,
 }
 
 /// How the actors of a claimed step hold it, one after the other.

@@ -18,11 +18,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{ActorProcessingErr, ActorRef};
-use tokio::sync::Semaphore;
 use troupe_runtime::supervision::Children;
 
 use super::company::{Company, inbox_budget, places, seats, terms};
 use super::{Member, Pool, PoolMessage, Troop};
+use crate::places::Places;
 use crate::stage::Stage;
 use crate::work::Work;
 
@@ -189,12 +189,12 @@ impl Company {
         self.leaving.retain(|seat| !wanted.contains(seat));
         self.seats = wanted;
         // With as many places as before they are the same ones: who works in order has one, whatever its spec.
-        let places = places(&member.spec, stage);
-        if places != self.capacity {
-            (self.slots, self.capacity) = (Arc::new(Semaphore::new(places)), places);
+        let (at_work, ahead) = places(&member.spec, stage);
+        if !self.places.are(at_work, ahead) {
+            self.places = Places::new(at_work, ahead);
         }
         self.prepared.change(member.spec.clone(), member.served.as_ref().ok().cloned());
-        self.terms.send_replace(terms(&member, &self.slots));
+        self.terms.send_replace(terms(&member, &self.places));
         (self.member, self.retired) = (member, false);
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use ractor::{ActorRef, SpawnErr};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use troupe_runtime::domain::agent::{AgentSpec, ExecutionMode};
 use troupe_runtime::supervision::{ChildSpec, Children, MailboxOptions, RestartBudget, Shutdown};
 
@@ -16,6 +16,7 @@ use super::round_robin::RoundRobin;
 use super::view::Level;
 use crate::agent::{AgentActor, AgentMessage};
 use crate::inbox::{Inbox, InboxParts, Terms};
+use crate::places::Places;
 use crate::prepared::Prepared;
 use crate::roster::PoolId;
 use crate::served::Served;
@@ -26,6 +27,9 @@ use crate::work::{InHand, Seat, Work};
 const INBOX: &str = "inbox";
 /// Restarts that an inbox is granted beyond an instance's: it must not give up an agent that comes ready at the last try.
 const INBOX_RESTARTS_MORE: u32 = 2;
+
+/// What is accepted ahead is taken from other nodes, so it is a part of what the agent does at a time.
+const PLACES_FOR_ONE_AHEAD: usize = 4;
 
 /// What an instance is, in the live tree.
 pub(crate) const AGENT: &str = "agent";
@@ -56,8 +60,7 @@ pub(super) struct Company {
     level: (Level, DateTime<Utc>),
     pub(super) prepared: Prepared,
     turn: RoundRobin,
-    pub(super) slots: Arc<Semaphore>,
-    pub(super) capacity: usize,
+    pub(super) places: Places,
     open: watch::Sender<bool>,
     /// What the inbox takes work for; nothing when it is to take none.
     pub(super) terms: watch::Sender<Option<Terms>>,
@@ -69,8 +72,8 @@ pub(super) struct Company {
 
 impl Company {
     pub(super) fn new(member: Member, pool: PoolId, stage: &Stage) -> Self {
-        let capacity = places(&member.spec, stage);
-        let slots = Arc::new(Semaphore::new(capacity));
+        let (at_work, ahead) = places(&member.spec, stage);
+        let places = Places::new(at_work, ahead);
         Self {
             pool,
             seats: seats(&member.spec, pool),
@@ -82,9 +85,8 @@ impl Company {
                 stage.late.clone(),
             ),
             turn: RoundRobin::default(),
-            terms: watch::Sender::new(terms(&member, &slots)),
-            slots,
-            capacity,
+            terms: watch::Sender::new(terms(&member, &places)),
+            places,
             open: watch::Sender::new(false),
             leaving: Vec::new(),
             retired: false,
@@ -182,7 +184,7 @@ impl Company {
             && let Some(served) = self.prepared.ready()
         {
             // Of an agent that came ready late.
-            let late = || Terms { served, slots: self.slots.clone() };
+            let late = || Terms { served, places: self.places.clone() };
             self.terms.send_if_modified(|terms| terms.is_none().then(|| *terms = Some(late())).is_some());
         }
         let open = level == Level::Up && !stage.standings.is_paused(self.name());
@@ -210,14 +212,15 @@ impl Company {
     }
 }
 
-/// How many steps of the agent are under way at a time. A continuous agent works in order, one event at a time; the
-/// others as far as their instances go.
-pub(super) fn places(spec: &AgentSpec, stage: &Stage) -> usize {
-    let places = match spec.runs_as {
-        ExecutionMode::Continuous => 1,
-        _ => spec.instances as usize * stage.options.steps_per_instance_max,
-    };
-    places.min(stage.options.steps_max)
+/// How many steps of the agent are at work at a time, and how many are accepted ahead of them. A continuous agent works in
+/// order, one event at a time; the others as far as their instances go.
+pub(super) fn places(spec: &AgentSpec, stage: &Stage) -> (usize, usize) {
+    if spec.runs_as == ExecutionMode::Continuous {
+        return (1, 0);
+    }
+    let options = &stage.options;
+    let at_work = (spec.instances as usize * options.steps_per_instance_max).min(options.steps_max);
+    (at_work, (at_work / PLACES_FOR_ONE_AHEAD).min(options.ahead_max))
 }
 
 pub(super) fn seats(spec: &AgentSpec, pool: PoolId) -> Vec<(Seat, String)> {
@@ -230,9 +233,9 @@ pub(super) fn seats(spec: &AgentSpec, pool: PoolId) -> Vec<(Seat, String)> {
     (0..spec.instances).map(seat).collect()
 }
 
-pub(super) fn terms(member: &Member, slots: &Arc<Semaphore>) -> Option<Terms> {
+pub(super) fn terms(member: &Member, places: &Places) -> Option<Terms> {
     let served = member.served.as_ref().ok()?.clone();
-    Some(Terms { served, slots: slots.clone() })
+    Some(Terms { served, places: places.clone() })
 }
 
 pub(super) fn inbox_budget(of_instances: RestartBudget) -> RestartBudget {

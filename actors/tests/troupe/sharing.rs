@@ -10,7 +10,7 @@ use troupe_runtime::domain::ids::new_event_id;
 use troupe_runtime::domain::task::TaskStatus;
 use troupe_runtime::store::{Fork, NOBODY};
 
-use crate::house::{House, Puppet, options, says, spec};
+use crate::house::{House, Puppet, options, says, spec, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_agents_take_no_places_from_busy_ones() {
@@ -20,6 +20,43 @@ async fn idle_agents_take_no_places_from_busy_ones() {
     for n in [0, 1, 2, 3, 2, 1, 0] {
         let task = house.ask(&format!("agent-{n}"), "are you there?").await;
         assert_eq!(house.ended(task).await.status, TaskStatus::Succeeded, "agent-{n}");
+    }
+    house.troupe.drain(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_few_steps_are_accepted_ahead_and_wait_for_a_place() {
+    let busy = Puppet::held(|_| says("here"));
+    let options = Options { steps_per_instance_max: 4, ..options() };
+    let looks = options.lease.look_every * 5;
+    let house = House::open_with(tempfile::tempdir().unwrap(), vec![(spec("busy"), busy.clone())], options).await;
+    let mut tasks = Vec::new();
+    for _ in 0..8 {
+        tasks.push(house.ask("busy", "are you there?").await);
+    }
+    let waiting = || {
+        let actors = house.troupe.tree().list();
+        actors.into_iter().filter(|actor| actor.step.as_deref() == Some("waits for a place")).count()
+    };
+    busy.called(4).await;
+    until(|| async { waiting() == 1 }).await;
+    let more = until(|| async { house.troupe.in_hand() > 5 || busy.calls() > 4 });
+    assert!(tokio::time::timeout(looks, more).await.is_err(), "four places, one ahead of them, the rest is the bus's");
+    // Who has made its last call leaves its place, and the one behind it follows.
+    busy.gate.add_permits(1);
+    busy.called(5).await;
+    until(|| async { waiting() == 1 }).await;
+
+    // A drain does not wait for those that wait; it charges them nothing either.
+    house.troupe.drain(Duration::from_millis(200)).await;
+    house.over.await.unwrap();
+    house.troupe.ports().close().await;
+    let dir = house.dir;
+    drop(house.troupe);
+    let house = House::open_in(dir, vec![(spec("busy"), Puppet::new(|_| says("here")))]).await;
+    for task in tasks {
+        let task = house.ended(task).await;
+        assert_eq!((task.status, task.steps[0].attempts), (TaskStatus::Succeeded, 1), "{task:?}");
     }
     house.troupe.drain(Duration::from_secs(5)).await;
 }

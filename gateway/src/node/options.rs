@@ -156,6 +156,7 @@ pub(super) fn actors(config: &NodeConfig) -> stage::Options {
     stage::Options {
         steps_max: of.per_node_max,
         steps_per_instance_max: of.per_instance_max,
+        ahead_max: of.ahead_max,
         accept_max: of.accept_max,
         prefetch: of.prefetch,
         aging: config.bus.aging,

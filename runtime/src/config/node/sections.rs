@@ -168,6 +168,8 @@ section! {
         per_node_max: usize = 4096, count(1_000_000), restart;
         /// Steps that one agent actor works on at a time.
         per_instance_max: usize = 256, count(100_000), restart;
+        /// Steps of an agent that are accepted ahead, while all of its places are taken: one for four places, at most so many.
+        ahead_max: usize = 256, Kind::Whole(0, 100_000), restart;
         /// Deliveries that an inbox accepts in one go.
         accept_max: usize = 256, count(10_000), restart;
         /// Deliveries that wait in memory beside those accepted.
