@@ -32,13 +32,14 @@ const APPEND: &str = "\
     on conflict (step_id, seq) do nothing \
     returning step_id";
 
-/// One entry, under the lease of a node.
+/// One entry, under the lease of a node. Where its place is taken the server refuses it, and the ordinary way says what is there: to
+/// have it look first, as [`APPEND`] does, costs each append what only a repeated one has use for.
 const APPEND_ALONE: &str = concat!(
     "insert into journal (step_id, seq, version, kind, body, codec, size, checksum, packed) \
      select s.id, $3, $4, $5, $6, $7, $8, $9, $10 from steps s cross join nodes n \
      where s.id = $1 and s.epoch = $2 and s.status = 'running' and ",
     under_lease!("$11"),
-    " for no key update of s on conflict (step_id, seq) do nothing"
+    " for no key update of s"
 );
 
 /// Whether an entry is there as it was to be written.
