@@ -13,7 +13,7 @@
 //! | `drain_…` | tasks a second from a full queue, answers published and confirmed; processor time and rows a task | the lean pipe ([`pipe`]) |
 //! | `live_…`, `paced_…` | the same while the queue is filled; how long a task takes at 1,000 a second | the lean pipe |
 //! | `thinking_…` | tasks a second with a model that takes 200 ms | places / 0.2 s |
-//! | `poison_…` | how long a task takes while every step of another agent crashes | while that one has nothing to do |
+//! | `poison_…` | how long a task takes while every step of another agent crashes; `poison_control_…`: while a well one has as many | while that one has nothing to do |
 //! | `start`, `start_1000`, `start_10000` | from the start of the process to ready, with 20 agents, or so many | the same binary, printing its version |
 //! | `resident`, `resident_1000`, `resident_10000` | memory of that node when it idles | – |
 //! | `idle_10000` | processor time of the last of them | – |

@@ -1,5 +1,6 @@
 //! What a poisoned agent costs its neighbours: how long their tasks take while every step of an agent beside them crashes,
-//! beside how long they take when it has nothing to do, in the same rounds.
+//! beside how long they take when it has nothing to do, in the same rounds. As a control, how long they take while a well agent is
+//! given as many tasks as the poisoned one: what of it is the load and not the poison.
 //!
 //! The poisoned agent's model panics, as a bug of ours would: each of its tasks is three crashes of a step actor, with the
 //! product's waits between them, a dead letter at the end, and lines in the log, which is written to a file as a node's would be.
@@ -26,20 +27,23 @@ use troupe_tests::wait::{PATIENCE, until};
 use crate::figure::{Figure, percentile};
 use crate::node::{Node, Place};
 
-const NAMES: [&str; 2] = ["poison_p50", "poison_p99"];
+const NAMES: [&str; 4] = ["poison_p50", "poison_p99", "poison_control_p50", "poison_control_p99"];
 /// The neighbours' tasks of a round, and their pace.
 const TASKS: usize = 1_000;
 const EVERY: Duration = Duration::from_millis(5);
-/// The pace of the poisoned agent's tasks.
-const POISON_EVERY: Duration = Duration::from_millis(50);
+/// The pace of the tasks of the agent beside them.
+const BESIDE_EVERY: Duration = Duration::from_millis(50);
 
-const AGENT: &str = r"
-name: taster
-type: bench
-execution_mode: autonomous
-llm_config: {provider: scripted, model: poison, script: [{reply: never}]}
-instructions: Taste.
-";
+/// The agents beside them: the one whose model panics, and the well one.
+const TASTER: &str = "taster";
+const WELL: &str = "well";
+
+fn spec(name: &str) -> String {
+    format!(
+        "name: {name}\ntype: bench\nexecution_mode: autonomous\ninstructions: Taste.\n\
+         llm_config: {{provider: scripted, model: taste, script: [{{reply: sweet}}]}}\n"
+    )
+}
 
 /// A bug of ours.
 struct Poison;
@@ -62,34 +66,38 @@ pub(crate) async fn measure(dir: &Path, rounds: usize) -> Vec<Figure> {
     let options = logs::Options { output: logs::Output::File(dir.join("log")), ..logs::Options::default() };
     logs::install(options).expect("a log");
     let ports = Place::new(&dir.join("node"), None).open().await;
-    let spec = parse_agent("taster.yaml", AGENT, &Agents::default()).expect("the poisoned agent");
-    let mut served = Served::prepare(&ports, spec).expect("it can be served");
-    served.model = Arc::new(Poison);
-    let taster = Member { spec: served.spec.clone(), served: Ok(Arc::new(served)) };
-    let mut node = Node::beside(ports, vec![taster]).await;
+    let served = |name| {
+        let spec = parse_agent("beside.yaml", &spec(name), &Agents::default()).expect("a spec");
+        Served::prepare(&ports, spec).expect("it can be served")
+    };
+    let taster = Served { model: Arc::new(Poison), ..served(TASTER) };
+    let members =
+        [taster, served(WELL)].map(|served| Member { spec: served.spec.clone(), served: Ok(Arc::new(served)) });
+    let mut node = Node::beside(ports, members.into()).await;
     node.listen().await;
-    let mut series: [Vec<f64>; 4] = <_>::default();
+    let mut series: [Vec<f64>; 6] = <_>::default();
     let mut letters = 0;
     for round in 0..=rounds {
         let calm = node.at_a_pace(TASKS, EVERY).await;
-        let (poisoned, swallowed) = poisoned(&node).await;
+        let (accompanied, _) = beside(&node, WELL).await;
+        let (poisoned, swallowed) = beside(&node, TASTER).await;
         letters += swallowed;
         // Nothing of this round reaches into the next.
         until("the dead letters", PATIENCE, async || (given_up(&node).await == letters).then_some(())).await;
         // The first round warms caches and statements.
         if round > 0 {
             let at = |latencies: &[f64]| [percentile(latencies, 0.5), percentile(latencies, 0.99)];
-            let values = [at(&poisoned), at(&calm)].concat();
+            let values = [at(&poisoned), at(&accompanied), at(&calm)].concat();
             series.iter_mut().zip(values).for_each(|(series, value)| series.push(value));
         }
     }
     node.stop().await;
-    let [p50, p99, calm_p50, calm_p99] = series;
+    let [p50, p99, control_p50, control_p99, calm_p50, calm_p99] = series;
     let conditions = format!(
         "{TASKS} tasks, {} a second, while {} tasks a second of another agent crash three times each; {letters} dead letters; \
-         embedded parts",
+         embedded parts; control: as many of a well agent",
         1000 / EVERY.as_millis(),
-        1000 / POISON_EVERY.as_millis()
+        1000 / BESIDE_EVERY.as_millis()
     );
     let figure = |name: &str, rounds, calm| Figure {
         name: name.to_owned(),
@@ -98,15 +106,20 @@ pub(crate) async fn measure(dir: &Path, rounds: usize) -> Vec<Figure> {
         baseline: Some(("ms, while it has nothing to do", calm)),
         conditions: conditions.clone(),
     };
-    vec![figure(NAMES[0], p50, calm_p50), figure(NAMES[1], p99, calm_p99)]
+    vec![
+        figure(NAMES[0], p50, calm_p50.clone()),
+        figure(NAMES[1], p99, calm_p99.clone()),
+        figure(NAMES[2], control_p50, calm_p50),
+        figure(NAMES[3], control_p99, calm_p99),
+    ]
 }
 
-/// The neighbours' latencies, and how many tasks the poisoned agent was given meanwhile.
-async fn poisoned(node: &Node) -> (Vec<f64>, u64) {
-    let agent: AgentName = "taster".parse().expect("a name");
+/// The neighbours' latencies, and how many tasks the agent beside them was given meanwhile.
+async fn beside(node: &Node, agent: &str) -> (Vec<f64>, u64) {
+    let agent: AgentName = agent.parse().expect("a name");
     let mut given = 0;
     let giving = async {
-        let mut pace = interval(POISON_EVERY);
+        let mut pace = interval(BESIDE_EVERY);
         loop {
             pace.tick().await;
             let event = Event::new(Topic::agent_task(&agent), "/bench", json!({"input": "Taste this."}));
