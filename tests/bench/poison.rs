@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::join;
 use serde_json::json;
+use tokio::sync::Notify;
 use tokio::time::interval;
 use troupe_actors::pool::Member;
 use troupe_actors::served::Served;
@@ -117,20 +119,26 @@ pub(crate) async fn measure(dir: &Path, rounds: usize) -> Vec<Figure> {
 /// The neighbours' latencies, and how many tasks the agent beside them was given meanwhile.
 async fn beside(node: &Node, agent: &str) -> (Vec<f64>, u64) {
     let agent: AgentName = agent.parse().expect("a name");
-    let mut given = 0;
+    let (over, mut given) = (Notify::new(), 0);
+    // Never left in the middle of a publication: one that was made and not counted would be waited for in vain.
     let giving = async {
         let mut pace = interval(BESIDE_EVERY);
         loop {
-            pace.tick().await;
+            tokio::select! {
+                () = over.notified() => return,
+                _ = pace.tick() => {}
+            }
             let event = Event::new(Topic::agent_task(&agent), "/bench", json!({"input": "Taste this."}));
             node.ports.bus.publish(Arc::new(event), Routing::Mandatory).await.expect("published");
             given += 1;
         }
     };
-    let latencies = tokio::select! {
-        () = giving => Vec::new(),
-        latencies = node.at_a_pace(TASKS, EVERY) => latencies,
+    let asking = async {
+        let latencies = node.at_a_pace(TASKS, EVERY).await;
+        over.notify_one();
+        latencies
     };
+    let (latencies, ()) = join(asking, giving).await;
     (latencies, given)
 }
 
