@@ -16,7 +16,6 @@
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -24,7 +23,6 @@ use ractor::{ActorCell, ActorProcessingErr};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::cause::panic_text;
-use super::children::{ChildTimer, Wake};
 use super::exit::Exit;
 use super::tree::Tree;
 
@@ -55,9 +53,8 @@ pub enum Reach {
 
 /// Where the end of a life is told, should it be a routine.
 pub(super) struct Desk {
-    pub(super) wake: Arc<dyn Fn(Duration, ChildTimer) + Send + Sync>,
-    pub(super) parent: Arc<str>,
-    pub(super) id: String,
+    /// Hears how it ended, once.
+    pub(super) told: Box<dyn FnOnce(Exit) + Send + Sync>,
     /// It knows what no cause may quote.
     pub(super) tree: Tree,
     /// Which life; no two of this process are alike.
@@ -66,7 +63,8 @@ pub(super) struct Desk {
 
 /// Tells that a routine is over, when it is dropped.
 struct Ending {
-    desk: Desk,
+    told: Option<Box<dyn FnOnce(Exit) + Send + Sync>>,
+    tree: Tree,
     /// As long as nothing else is known: cut off.
     exit: Exit,
 }
@@ -77,7 +75,8 @@ impl Alive {
         desk: Desk,
         life: impl Future<Output = Result<(), ActorProcessingErr>> + Send + 'static,
     ) -> Self {
-        let (number, ending) = (desk.number, Ending { desk, exit: Exit::Killed });
+        let Desk { told, tree, number } = desk;
+        let ending = Ending { told: Some(told), tree, exit: Exit::Killed };
         // Combined and not awaited in a block of its own, which would keep room for the future twice.
         let handle = tokio::spawn(AssertUnwindSafe(life).catch_unwind().map(move |end| ending.is(end)));
         Self::Routine(Routine { number, handle })
@@ -168,7 +167,7 @@ impl Drop for Routine {
 
 impl Ending {
     fn is(mut self, end: std::thread::Result<Result<(), ActorProcessingErr>>) {
-        let failed = |text: &str| Exit::Failed { cause: self.desk.tree.cause(text) };
+        let failed = |text: &str| Exit::Failed { cause: self.tree.cause(text) };
         self.exit = match end {
             Ok(Ok(())) => Exit::Normal { reason: None },
             Ok(Err(error)) => failed(&error.to_string()),
@@ -180,14 +179,14 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         let exit = std::mem::replace(&mut self.exit, Exit::Killed);
-        let Desk { wake, parent, id, number, .. } = &self.desk;
-        let wake_for = Wake::Over { life: *number, exit };
-        wake(Duration::ZERO, ChildTimer { parent: Arc::clone(parent), id: id.clone(), wake: wake_for });
+        if let Some(told) = self.told.take() {
+            told(exit);
+        }
     }
 }
 
 impl fmt::Debug for Desk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Desk").field("id", &self.id).field("number", &self.number).finish_non_exhaustive()
+        f.debug_struct("Desk").field("number", &self.number).finish_non_exhaustive()
     }
 }

@@ -80,19 +80,17 @@ impl Children {
         child.generation = next_generation();
         child.depth = Depth::default();
         child.entry.starting(child.depth.clone());
+        let (wake, parent, id) = (Arc::clone(&self.wake), Arc::clone(&self.path), child.spec.id.clone());
+        let life = child.generation;
+        let told =
+            Box::new(move |exit| wake(Duration::ZERO, ChildTimer { parent, id, wake: Wake::Over { life, exit } }));
         let context = ChildContext {
             supervisor: self.supervisor.clone(),
             path: child.entry.path().to_owned(),
             tree: self.tree.clone(),
             depth: child.depth.clone(),
             restarts,
-            desk: Desk {
-                wake: Arc::clone(&self.wake),
-                parent: Arc::clone(&self.path),
-                id: child.spec.id.clone(),
-                tree: self.tree.clone(),
-                number: child.generation,
-            },
+            desk: Desk { told, tree: self.tree.clone(), number: life },
         };
         match launch(&child.spec, context).await.map_err(|text| self.tree.cause(&text)) {
             Ok(alive) => {
