@@ -2,7 +2,7 @@
 //!
 //! Most children are actors. One that nobody sends anything to, because its whole life is one loop, is a **routine**: a
 //! future on the runtime under the same supervision. An idle actor holds four mailboxes that such a child has no use for,
-//! some 5 KiB; there is an inbox for each agent (docs/adr/0032).
+//! more than 6 KiB; there is an inbox for each agent (docs/adr/0032).
 //!
 //! | | actor | routine |
 //! |---|---|---|
