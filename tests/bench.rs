@@ -10,7 +10,7 @@
 //! | `tasks_1`, `tasks_32`, `tasks_256` | one-step tasks a second through a node's parts, this many in flight | one raw client's commits |
 //! | `rows` | rows inserted, updated or deleted for one such task | those of the bus alone |
 //! | `xact_commit_postgres`, `batch_postgres` | commits a task by the server's count, writes a commit, 256 in flight | our writer's count |
-//! | `drain_…` | tasks a second from a full queue, answers published and confirmed; processor time and rows a task | the lean pipe ([`pipe`]) |
+//! | `drain_…` | tasks a second from a full queue, answers published and confirmed; processor time and rows a task | the lean pipe ([`pipe`]); `…_routed_…`: with what topics cost the broker |
 //! | `live_…`, `paced_…` | the same while the queue is filled; how long a task takes at 1,000 a second | the lean pipe |
 //! | `thinking_…` | tasks a second with a model that takes 200 ms | places / 0.2 s |
 //! | `poison_…` | how long a task takes while every step of another agent crashes; `poison_control_…`: while a well one has as many | while that one has nothing to do |
@@ -59,6 +59,8 @@ mod pipe;
 mod poison;
 #[path = "bench/process.rs"]
 mod process;
+#[path = "bench/processor.rs"]
+mod processor;
 #[path = "bench/sharing.rs"]
 mod sharing;
 #[path = "bench/slow.rs"]

@@ -11,6 +11,8 @@
 
 #[path = "rabbitmq/faults.rs"]
 mod faults;
+#[path = "rabbitmq/frames.rs"]
+mod frames;
 #[path = "rabbitmq/nodes.rs"]
 mod nodes;
 #[path = "rabbitmq/tls.rs"]
@@ -112,7 +114,7 @@ async fn conformance(broker: &RabbitMq, wanted: Option<&str>) -> usize {
 
 /// What only a broker can do; answers how many failed.
 async fn alone(broker: &mut RabbitMq, wanted: Option<&str>) -> usize {
-    let chosen = nodes::CASES.into_iter().chain(faults::CASES).chain(tls::CASES);
+    let chosen = nodes::CASES.into_iter().chain(faults::CASES).chain(frames::CASES).chain(tls::CASES);
     let chosen: Vec<_> = chosen.filter(|(name, _)| wanted.is_none_or(|wanted| name.contains(wanted))).collect();
     let vhosts = broker.create("alone", chosen.len());
     let mut failed = 0;

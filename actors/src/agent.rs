@@ -1,21 +1,21 @@
 //! The agent actor: starts steps and stays free to answer.
 //!
-//! Started and restarted by its pool, messaged by the pool only. Owns the step actors that are its children; each is one
-//! step. A step actor that falls charges the *step's attempts*: its successor records the failed attempt before it does
+//! Started and restarted by its pool, messaged by the pool only, and by the ends of its steps. Owns the lives of its steps, which
+//! are routines. A life that falls charges the *step's attempts*: the next one records the failed attempt before it does
 //! anything else (a person is asked first where a call is in doubt). A fall of the agent actor itself charges its
-//! *restart budget*: ractor cuts its steps off, the pool starts it again and hands it the same work, and the steps go on
+//! *restart budget*: its steps are cut off with it, the pool starts it again and hands it the same work, and the steps go on
 //! from their journals with no attempt charged.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
 use ractor_cluster_derive::RactorMessage;
 use troupe_runtime::domain::ids::StepId;
-use troupe_runtime::supervision::{ChildContext, Depth, Exit, Tree};
+use troupe_runtime::supervision::{ChildContext, Depth, Exit, Routine, Tree};
 
 use crate::stage::Stage;
-use crate::step::{Beginning, StepActor};
+use crate::step::{Beginning, StepLife};
 use crate::work::Work;
 
 /// What an agent actor is told.
@@ -30,6 +30,13 @@ pub enum AgentMessage {
     },
     /// Are you there?
     Ping(RpcReplyPort<()>),
+    /// A life of a step is over.
+    Over {
+        /// Which.
+        life: u64,
+        /// How it ended.
+        exit: Exit,
+    },
 }
 
 /// An agent actor.
@@ -43,14 +50,18 @@ pub struct AgentActor {
 /// The steps under way.
 #[derive(Default)]
 pub struct Steps {
-    by_actor: HashMap<ActorId, UnderWay>,
+    /// Lives that began so far.
+    begun: u64,
+    by_life: HashMap<u64, UnderWay>,
     open: HashMap<StepId, Arc<Work>>,
 }
 
 struct UnderWay {
     work: Arc<Work>,
-    /// Falls of this step's actors in this life; guards against a step that falls even while its fall is recorded.
+    /// Falls of this step's lives under this actor; guards against a step that falls even while its fall is recorded.
     falls: u32,
+    /// The life; cut off with this.
+    _routine: Routine,
 }
 
 impl Steps {
@@ -66,34 +77,40 @@ impl AgentActor {
         context.spawn(Self { stage, path, tree, depth }, ()).await
     }
 
-    async fn begin(&self, myself: &ActorRef<AgentMessage>, steps: &mut Steps, under_way: UnderWay, how: Beginning) {
-        let work = under_way.work.clone();
-        let place = format!("{}/step {}", self.path, work.claim.step);
-        let actor = StepActor::new(self.stage.clone(), work.clone(), how);
-        match myself.spawn_linked(None, actor, (self.tree.clone(), place)).await {
-            Ok((step, _)) => {
-                steps.open.insert(work.claim.step, work);
-                steps.by_actor.insert(step.get_id(), under_way);
+    fn begin(&self, myself: &ActorRef<AgentMessage>, steps: &mut Steps, work: Arc<Work>, falls: u32, how: Beginning) {
+        steps.begun += 1;
+        let life = steps.begun;
+        let told = {
+            let (myself, in_hand, work) = (myself.clone(), self.stage.in_hand.clone(), work.clone());
+            move |exit: Exit| {
+                // Here and not once the actor gets to it: the next one waits for the slot.
+                if matches!(exit, Exit::Normal { .. }) {
+                    in_hand.drop(&work);
+                }
+                // An actor that is gone has nothing to note.
+                myself.cast(AgentMessage::Over { life, exit }).ok();
             }
-            Err(error) => {
-                tracing::error!(step_id = %work.claim.step, %error, "a step actor could not be started; left to the sweep");
-                self.stage.in_hand.drop(&work);
-            }
-        }
+        };
+        let entry = Arc::new(self.tree.insert(format!("{}/step {}", self.path, work.claim.step), "step"));
+        let step = StepLife::new(self.stage.clone(), work.clone(), how);
+        let routine = Routine::begin(self.tree.clone(), told, step.begin(entry.clone()));
+        entry.reached_by(routine.reach());
+        steps.open.insert(work.claim.step, work.clone());
+        steps.by_life.insert(life, UnderWay { work, falls, _routine: routine });
     }
 
-    /// A step actor is gone.
-    async fn gone(&self, myself: &ActorRef<AgentMessage>, steps: &mut Steps, cell: &ActorCell, exit: &Exit) {
-        let Some(UnderWay { work, falls }) = steps.by_actor.remove(&cell.get_id()) else { return };
+    /// A life of a step is over.
+    fn over(&self, myself: &ActorRef<AgentMessage>, steps: &mut Steps, life: u64, exit: Exit) {
+        let Some(UnderWay { work, falls, .. }) = steps.by_life.remove(&life) else { return };
         if steps.is_open(&work) {
             steps.open.remove(&work.claim.step);
         }
         let cause = match exit {
-            Exit::Normal { .. } => return self.stage.in_hand.drop(&work),
+            Exit::Normal { .. } => return,
             // Claimed anew meanwhile: whoever has that claim goes on.
             _ if !self.stage.in_hand.holds(&work) => return,
             Exit::Killed => "the step was killed".to_owned(),
-            Exit::Failed { cause } => cause.clone(),
+            Exit::Failed { cause } => cause,
         };
         let spec = &work.served.spec;
         tracing::warn!(agent = %spec.name, step_id = %work.claim.step, task_id = %work.claim.task, cause, "a step fell");
@@ -103,7 +120,7 @@ impl AgentActor {
             tracing::error!(step_id = %work.claim.step, "a step falls even while it is given up; left to the sweep");
             return self.stage.in_hand.drop(&work);
         }
-        self.begin(myself, steps, UnderWay { work, falls: falls + 1 }, how).await;
+        self.begin(myself, steps, work, falls + 1, how);
     }
 }
 
@@ -122,32 +139,21 @@ impl Actor for AgentActor {
         message: AgentMessage,
         steps: &mut Steps,
     ) -> Result<(), ActorProcessingErr> {
-        self.depth.taken();
         match message {
             AgentMessage::Work { work, begun } => {
-                // Handed on twice (once before and once after a restart): one actor is enough. An actor that works
-                // under an older claim is fenced and counts for nothing.
+                self.depth.taken();
+                // Handed on twice (once before and once after a restart): one life is enough. One that works under an
+                // older claim is fenced and counts for nothing.
                 if !steps.is_open(&work) && self.stage.in_hand.holds(&work) {
                     let how = if begun { Beginning::Resumed } else { Beginning::Fresh };
-                    // In a box: an agent that idles keeps no room for it.
-                    Box::pin(self.begin(&myself, steps, UnderWay { work, falls: 0 }, how)).await;
+                    self.begin(&myself, steps, work, 0, how);
                 }
             }
             AgentMessage::Ping(reply) => {
+                self.depth.taken();
                 reply.send(()).ok();
             }
-        }
-        Ok(())
-    }
-
-    async fn handle_supervisor_evt(
-        &self,
-        myself: ActorRef<AgentMessage>,
-        event: SupervisionEvent,
-        steps: &mut Steps,
-    ) -> Result<(), ActorProcessingErr> {
-        if let Some((cell, exit)) = Exit::of(&event, self.tree.redactor()) {
-            Box::pin(self.gone(&myself, steps, cell, &exit)).await;
+            AgentMessage::Over { life, exit } => self.over(&myself, steps, life, exit),
         }
         Ok(())
     }

@@ -7,7 +7,7 @@
 //! │  ├─ autonomous           a pool: one_for_one over inboxes and instances
 //! │  │  ├─ researcher/inbox  accepts what comes, claims it, hands it on
 //! │  │  ├─ researcher/0      agent actor: starts steps, always answers
-//! │  │  │  └─ step 01J…      step actor: its handler is the step
+//! │  │  │  └─ step 01J…      a routine: one life of the step
 //! │  │  └─ researcher/1
 //! │  ├─ autonomous-2         one more, when there are many agents
 //! │  ├─ collaborative

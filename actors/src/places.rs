@@ -9,7 +9,7 @@
 //!                                                        └──► ended and committed: the slot is free
 //! ```
 //!
-//! Made by the agent's company and handed on with its terms: the inbox takes slots, the step actor takes a place. What
+//! Made by the agent's company and handed on with its terms: the inbox takes slots, the life of a step takes a place. What
 //! recovery takes up was accepted before, and goes on beyond both.
 
 use std::sync::Arc;

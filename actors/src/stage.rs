@@ -122,7 +122,7 @@ pub struct Stage {
     pub standings: Standings,
     /// Agents that came ready after the start.
     pub late: Late,
-    /// The step actors that live; what is in hand beyond them waits for somebody to live.
+    /// The lives of steps that last; what is in hand beyond them waits for somebody to live.
     pub acting: TaskTracker,
     /// Places for steps, on the whole node.
     pub slots: Arc<Semaphore>,

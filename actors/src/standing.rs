@@ -2,7 +2,7 @@
 //! with the work of each.
 //!
 //! Kept on the stage, so a pool that falls finds it again; it ends with the node. Written by the troupe's handle (pause,
-//! resume) and by step actors (failures), read by pools and by the recovery. It cannot fail, and holds one line for each
+//! resume) and by lives of steps (failures), read by pools and by the recovery. It cannot fail, and holds one line for each
 //! agent at most.
 
 use std::collections::HashMap;

@@ -1,10 +1,10 @@
-//! The step actor: its handler is the step. Decide, perform one effect, record, apply; until the step is over.
+//! One life of a step. Decide, perform one effect, record, apply; until the step is over.
 //!
-//! Started by the agent actor, messaged by nobody but itself. Owns one claimed step. Kill cuts it at its next await and
-//! a drain stops it after the entry it is at; both leave the step running in the store, to be taken up again from its
-//! journal. When it panics or errs its agent actor starts a successor that records the failed attempt first.
+//! A routine of the agent actor, started by it and messaged by nobody (docs/adr/0033). Owns one claimed step. A kill cuts it at
+//! its next await and a drain stops it after the entry it is at; both leave the step running in the store, to be taken up again
+//! from its journal. When it panics or errs its agent actor starts a next life, which records the failed attempt first.
 //!
-//! A write that is [`Fenced`](store::Error::Fenced) ends the actor at once: somebody else has the step. A store that does
+//! A write that is [`Fenced`](store::Error::Fenced) ends the life at once: somebody else has the step. A store that does
 //! not answer is waited for (`record_for`), for what is in hand may have been paid for; after that the sweep finds the step.
 //! So is the node's lease, before a deed is begun and before one is recorded. A write that was made and not answered is made
 //! again, and then finds itself.
@@ -14,8 +14,7 @@ mod deed;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef};
-use ractor_cluster_derive::RactorMessage;
+use ractor::ActorProcessingErr;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument as _;
@@ -27,7 +26,7 @@ use troupe_runtime::domain::step::StepStatus;
 use troupe_runtime::fault::{Fault, Faulty as _};
 use troupe_runtime::retry::{Backoff, BackoffOptions};
 use troupe_runtime::store::{self, Append, Completion, Told};
-use troupe_runtime::supervision::{CAUSE_CHARS_MAX, Tree};
+use troupe_runtime::supervision::{self, CAUSE_CHARS_MAX};
 
 use crate::places::Place;
 use crate::stage::Stage;
@@ -36,39 +35,35 @@ use crate::work::Work;
 /// The wait when only the database says that the node's lease has run out: a renewal is due at any time.
 const LAPSED: Duration = Duration::from_millis(250);
 
-/// How a step actor finds its step.
+/// How a life finds its step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Beginning {
     /// Just accepted: nothing is in its journal.
     Fresh,
     /// Its journal may hold entries.
     Resumed,
-    /// The actor before fell: its attempt has failed.
+    /// The life before fell: its attempt has failed.
     Fallen {
         /// Why.
         cause: String,
     },
-    /// Actors fell again and again, even while the fall was recorded: the step fails without a look at its journal.
+    /// Lives fell again and again, even while the fall was recorded: the step fails without a look at its journal.
     GivenUp {
         /// Why the last one fell.
         cause: String,
     },
 }
 
-/// The one message: begin.
-#[derive(Debug, RactorMessage)]
-pub struct Begin;
-
-/// A step actor.
-pub struct StepActor {
+/// One life of a step.
+pub struct StepLife {
     stage: Stage,
     work: Arc<Work>,
     beginning: Beginning,
 }
 
-/// Keeps the actor's line in the tree while it lives, and is how a drain knows that it does.
+/// Keeps the line of a life in the tree while it lasts, and is how a drain knows that it does.
 pub struct Line {
-    entry: troupe_runtime::supervision::Entry,
+    entry: Arc<supervision::Entry>,
     _acting: TaskTrackerToken,
 }
 
@@ -101,11 +96,40 @@ enum Stopped {
     },
 }
 
-impl StepActor {
-    /// An actor for one life of a step.
+impl StepLife {
+    /// A life that has not begun.
     #[must_use]
     pub const fn new(stage: Stage, work: Arc<Work>, beginning: Beginning) -> Self {
         Self { stage, work, beginning }
+    }
+
+    /// Lives it, under this line of the tree.
+    ///
+    /// # Errors
+    /// What the life falls from: the next one is charged with a failed attempt.
+    pub async fn begin(self, entry: Arc<supervision::Entry>) -> Result<(), ActorProcessingErr> {
+        let line = Line { entry, _acting: self.stage.acting.token() };
+        let work = &self.work;
+        let span = tracing::info_span!(
+            "step",
+            trace_id = work.event.traceparent.trace_id(),
+            task_id = %work.claim.task,
+            step_id = %work.claim.step,
+            agent = %work.served.spec.name,
+        );
+        match self.live(&line).instrument(span.clone()).await {
+            Ok(ending) => span.in_scope(|| self.told(&ending)),
+            Err(Stopped::Store(error)) if error.fault() == Fault::Fenced => {
+                span.in_scope(|| tracing::warn!(%error, "the step has ended or somebody else has it; it stops here"));
+                // Ended by a life that fell before it could say so, perhaps.
+                self.stage.relay.look();
+                self.stage.ended.send(work.claim.task).ok();
+            }
+            // No fall: nobody is to blame, and no attempt is charged. The sweep finds the step.
+            Err(error @ Stopped::GaveUp(_)) => span.in_scope(|| tracing::error!(%error, "the step stops here")),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
     }
 
     async fn live(&self, line: &Line) -> Result<Ending, Stopped> {
@@ -381,48 +405,6 @@ impl StepActor {
             }
             Ending::CutOff => tracing::info!("the step was cut off by the drain; it goes on in the next life"),
         }
-    }
-}
-
-impl Actor for StepActor {
-    type Msg = Begin;
-    type State = Line;
-    type Arguments = (Tree, String);
-
-    async fn pre_start(
-        &self,
-        myself: ActorRef<Begin>,
-        (tree, path): (Tree, String),
-    ) -> Result<Line, ActorProcessingErr> {
-        let entry = tree.register_leaf(path, "step", myself.get_cell(), "");
-        myself.cast(Begin)?;
-        Ok(Line { entry, _acting: self.stage.acting.token() })
-    }
-
-    async fn handle(&self, myself: ActorRef<Begin>, Begin: Begin, line: &mut Line) -> Result<(), ActorProcessingErr> {
-        let work = &self.work;
-        let span = tracing::info_span!(
-            "step",
-            trace_id = work.event.traceparent.trace_id(),
-            task_id = %work.claim.task,
-            step_id = %work.claim.step,
-            agent = %work.served.spec.name,
-        );
-        // In a box: ractor keeps room for a handler's future three times over.
-        match Box::pin(self.live(line)).instrument(span.clone()).await {
-            Ok(ending) => span.in_scope(|| self.told(&ending)),
-            Err(Stopped::Store(error)) if error.fault() == Fault::Fenced => {
-                span.in_scope(|| tracing::warn!(%error, "the step has ended or somebody else has it; it stops here"));
-                // Ended by an actor that fell before it could say so, perhaps.
-                self.stage.relay.look();
-                self.stage.ended.send(work.claim.task).ok();
-            }
-            // No fall: nobody is to blame, and no attempt is charged. The sweep finds the step.
-            Err(error @ Stopped::GaveUp(_)) => span.in_scope(|| tracing::error!(%error, "the step stops here")),
-            Err(error) => return Err(error.into()),
-        }
-        myself.stop(None);
-        Ok(())
     }
 }
 

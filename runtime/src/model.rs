@@ -8,9 +8,10 @@
 //!                                                                 └▶ scripted
 //! ```
 //!
-//! Called by the step actor, which holds the chain of its agent. A failure is an [`Error`] with its fault class after the
+//! Called by the life of a step, which holds the chain of its agent. A failure is an [`Error`] with its fault class after the
 //! chain has tried what its options allow; it never holds a key.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -42,8 +43,8 @@ pub use usage::Price;
 pub struct Request {
     /// The system prompt.
     pub instructions: String,
-    /// The conversation, oldest first.
-    pub messages: Vec<Message>,
+    /// The conversation, oldest first; shared with the run, which says nothing while it asks.
+    pub messages: Arc<Vec<Message>>,
     /// What the model may ask for.
     pub tools: Vec<ToolOffer>,
     /// Force this tool to be called, where the provider can.

@@ -4,7 +4,7 @@
 //! Tools::for_agent ─▶ ToolSet ─▶ clock │ wait │ http_get
 //! ```
 //!
-//! Called by the step actor when a model asks for a tool. A tool that fails is no error of ours: its [`Answer`] says so,
+//! Called by the life of a step when a model asks for a tool. A tool that fails is no error of ours: its [`Answer`] says so,
 //! and the model may try another way. What is an [`Error`] is a spec that names a tool which cannot be had.
 
 use std::time::Duration;

@@ -26,12 +26,16 @@ use troupe_tests::wait::until;
 
 use crate::figure::Figure;
 use crate::node::{Node, Place};
-use crate::pipe::{PATIENCE, Pipe, Texts};
+use crate::pipe::{PATIENCE, Pipe, Shape, Texts};
+use crate::processor::{Meter, Used};
 
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 9] = [
     "drain_rabbitmq",
+    "drain_routed_rabbitmq",
     "drain_embedded",
     "drain_cpu_rabbitmq",
+    "drain_broker_rabbitmq",
+    "drain_database_rabbitmq",
     "drain_rows_rabbitmq",
     "raw_publish_rabbitmq",
     "raw_consume_rabbitmq",
@@ -47,7 +51,8 @@ const TEXT_CHARS: usize = 900;
 /// What a drain came to.
 struct Drained {
     rate: f64,
-    cpu_ms: f64,
+    /// Microseconds a task.
+    used: Used,
     rows: f64,
 }
 
@@ -61,8 +66,10 @@ pub(crate) async fn measure(dir: &Path, postgres: Option<&Postgres>, rounds: usi
     let (Some(server), Some(broker)) = (postgres, RabbitMq::start().await) else {
         return Vec::new();
     };
-    let vhosts = broker.create("bench", 2);
-    let pipe = Pipe::open(&broker.url(&vhosts[0]), &server.create("pipe").await, texts()).await;
+    let vhosts = broker.create("bench", 3);
+    let pipe = Pipe::open(&broker.url(&vhosts[0]), &server.create("pipe").await, texts(), Shape::Lean).await;
+    let database = server.create("routed_pipe").await;
+    let routed = Pipe::open(&broker.url(&vhosts[2]), &database, texts(), Shape::Routed).await;
     let (amqp, database) = (broker.url(&vhosts[1]), server.create("drain").await);
     let at_the_edge = Place { dir: dir.join("edge"), database_url: Some(database), amqp_url: Some(amqp) };
     let embedded = Place { dir: dir.join("embedded"), database_url: None, amqp_url: None };
@@ -70,21 +77,43 @@ pub(crate) async fn measure(dir: &Path, postgres: Option<&Postgres>, rounds: usi
         // The tables and the queues.
         Node::start(place).await.stop().await;
     }
-    let mut series: [Vec<f64>; 7] = <_>::default();
+    let meter = Meter::new(broker.id(), server.id());
+    let mut series: [Vec<f64>; 13] = <_>::default();
     for round in 0..=rounds {
         let publish = pipe.fill(TASKS).await;
         let consume = pipe.consume(TASKS).await;
         pipe.fill(TASKS).await;
+        let before = meter.read();
         let lean = pipe.drain(TASKS).await;
-        let ours = drained(&at_the_edge).await;
-        let alone = drained(&embedded).await;
+        let pipes = meter.read().since(before, TASKS as f64);
+        routed.fill(TASKS).await;
+        let through_topics = routed.drain(TASKS).await;
+        let ours = drained(&at_the_edge, meter).await;
+        let alone = drained(&embedded, meter).await;
         // The first round warms caches and statements.
         if round > 0 {
-            let values = [ours.rate, lean, alone.rate, ours.cpu_ms, ours.rows, publish, consume];
+            let Used { own, broker, database } = ours.used;
+            let of_ours = [ours.rate, own, broker, database, ours.rows];
+            let of_the_pipe = [lean, through_topics, pipes.own, pipes.broker, pipes.database];
+            let values = of_ours.into_iter().chain(of_the_pipe).chain([alone.rate, publish, consume]);
             series.iter_mut().zip(values).for_each(|(series, value)| series.push(value));
         }
     }
-    let [ours, lean, alone, cpu, rows, publish, consume] = series;
+    let [
+        ours,
+        own,
+        brokers,
+        databases,
+        rows,
+        lean,
+        through_topics,
+        lean_own,
+        lean_brokers,
+        lean_databases,
+        alone,
+        publish,
+        consume,
+    ] = series;
     let figure = |name: &str, unit, rounds, baseline, conditions: &str| Figure {
         name: name.to_owned(),
         unit,
@@ -93,18 +122,30 @@ pub(crate) async fn measure(dir: &Path, postgres: Option<&Postgres>, rounds: usi
         conditions: conditions.to_owned(),
     };
     let of_queue = format!("{TASKS} tasks of 1 KiB from a full quorum queue, each answer published and confirmed");
+    let used = |name: &str, ours, lean, of: &str| {
+        figure(
+            name,
+            "us/task",
+            ours,
+            Some(("us/task, the lean pipe", lean)),
+            &format!("processor time of {of} meanwhile"),
+        )
+    };
     vec![
         figure(NAMES[0], "tasks/s", ours.clone(), Some(("tasks/s, the lean pipe", lean)), &of_queue),
-        figure(NAMES[1], "tasks/s", alone, Some(("tasks/s on RabbitMQ and PostgreSQL", ours)), "the same in one file"),
-        figure(NAMES[2], "ms/task", cpu, None, "processor time of the node's process"),
-        figure(NAMES[3], "rows/task", rows, None, "inserted, updated or deleted in PostgreSQL; one of them a deletion"),
-        figure(NAMES[4], "events/s", publish, None, "the client library alone, 1000 confirms outstanding"),
-        figure(NAMES[5], "events/s", consume, None, "the client library alone, an acknowledgement for 64"),
+        figure(NAMES[1], "tasks/s", ours.clone(), Some(("tasks/s, the routed pipe", through_topics)), "the same"),
+        figure(NAMES[2], "tasks/s", alone, Some(("tasks/s on RabbitMQ and PostgreSQL", ours)), "the same in one file"),
+        used(NAMES[3], own, lean_own, "this process"),
+        used(NAMES[4], brokers, lean_brokers, "the broker"),
+        used(NAMES[5], databases, lean_databases, "the database"),
+        figure(NAMES[6], "rows/task", rows, None, "inserted, updated or deleted in PostgreSQL; one of them a deletion"),
+        figure(NAMES[7], "events/s", publish, None, "the client library alone, 1000 confirms outstanding"),
+        figure(NAMES[8], "events/s", consume, None, "the client library alone, an acknowledgement for 64"),
     ]
 }
 
 /// Fills the queue of a node that does not run, and has one work it off.
-async fn drained(place: &Place) -> Drained {
+async fn drained(place: &Place, meter: Meter) -> Drained {
     let ports = place.open().await;
     let agent: AgentName = "bench".parse().expect("a name");
     for _ in 0..TASKS / WINDOW {
@@ -123,12 +164,12 @@ async fn drained(place: &Place) -> Drained {
         Passed::Missed(more) => more as usize,
     };
     let mut count = confirmed().await;
-    let (begun, cpu, already) = (Instant::now(), cpu_ms(), count);
+    let (begun, before, already) = (Instant::now(), meter.read(), count);
     while count < TASKS {
         count += confirmed().await;
     }
     let tasks = (TASKS - already) as f64;
-    let (elapsed, cpu) = (begun.elapsed().as_secs_f64(), cpu_ms() - cpu);
+    let (elapsed, used) = (begun.elapsed().as_secs_f64(), meter.read().since(before, tasks));
     // For the next round.
     node.listen().await;
     let heard = node.heard.clone();
@@ -138,7 +179,7 @@ async fn drained(place: &Place) -> Drained {
     .await;
     let ports = node.ports.clone();
     node.stop().await;
-    Drained { rate: tasks / elapsed, cpu_ms: cpu / tasks, rows: ports.written().rows as f64 / TASKS as f64 }
+    Drained { rate: tasks / elapsed, used, rows: ports.written().rows as f64 / TASKS as f64 }
 }
 
 /// A task of 1 KiB for an agent.
@@ -156,13 +197,4 @@ pub(crate) fn texts() -> Texts {
     let answer = answered.event(task.run(0).step(0), &question, question.time);
     let text = |event: &Event| serde_json::to_string(event).expect("JSON");
     Texts { question: text(&question), answer: text(&answer).into() }
-}
-
-/// Processor time of this process so far; proc(5), in ticks of 10 ms.
-fn cpu_ms() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("/proc");
-    let after_name = stat.rsplit_once(')').expect("a name in brackets").1;
-    let fields: Vec<f64> =
-        after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
-    fields.iter().sum::<f64>() * 10.0
 }

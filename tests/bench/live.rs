@@ -21,9 +21,9 @@ use troupe_tests::rabbitmq::RabbitMq;
 use crate::drain::{question, texts};
 use crate::figure::Figure;
 use crate::node::{Node, Place};
-use crate::pipe::Pipe;
+use crate::pipe::{Pipe, Shape};
 
-const NAMES: [&str; 3] = ["live_rabbitmq", "paced_p50_rabbitmq", "paced_p99_rabbitmq"];
+const NAMES: [&str; 4] = ["live_rabbitmq", "live_routed_rabbitmq", "paced_p50_rabbitmq", "paced_p99_rabbitmq"];
 /// Tasks of a round, as fast as it goes.
 const TASKS: usize = 20_000;
 /// Events that await their confirm meanwhile.
@@ -42,13 +42,15 @@ pub(crate) async fn measure(dir: &Path, postgres: Option<&Postgres>, rounds: usi
     let (Some(server), Some(broker)) = (postgres, RabbitMq::start().await) else {
         return Vec::new();
     };
-    let vhosts = broker.create("live", 2);
-    let pipe = Pipe::open(&broker.url(&vhosts[0]), &server.create("live_pipe").await, texts()).await;
+    let vhosts = broker.create("live", 3);
+    let pipe = Pipe::open(&broker.url(&vhosts[0]), &server.create("live_pipe").await, texts(), Shape::Lean).await;
+    let database = server.create("live_routed").await;
+    let routed = Pipe::open(&broker.url(&vhosts[2]), &database, texts(), Shape::Routed).await;
     let (amqp, database) = (broker.url(&vhosts[1]), server.create("live").await);
     let place = Place { dir: dir.join("edge"), database_url: Some(database), amqp_url: Some(amqp) };
-    let mut series: [Vec<f64>; 6] = <_>::default();
+    let mut series: [Vec<f64>; 7] = <_>::default();
     for round in 0..=rounds {
-        let lean = piped(&pipe).await;
+        let (lean, through_topics) = (piped(&pipe).await, piped(&routed).await);
         let lean_latencies = piped_at_a_pace(&pipe).await;
         let node = Node::start(&place).await;
         let ours = live(&node).await;
@@ -58,11 +60,11 @@ pub(crate) async fn measure(dir: &Path, postgres: Option<&Postgres>, rounds: usi
         if round > 0 {
             let at = |latencies: &[f64], part: f64| latencies[(latencies.len() as f64 * part) as usize];
             let (p50, p99) = (at(&latencies, 0.5), at(&latencies, 0.99));
-            let values = [ours, lean, p50, at(&lean_latencies, 0.5), p99, at(&lean_latencies, 0.99)];
+            let values = [ours, lean, through_topics, p50, at(&lean_latencies, 0.5), p99, at(&lean_latencies, 0.99)];
             series.iter_mut().zip(values).for_each(|(series, value)| series.push(value));
         }
     }
-    let [ours, lean, p50, lean_p50, p99, lean_p99] = series;
+    let [ours, lean, through_topics, p50, lean_p50, p99, lean_p99] = series;
     let figure = |name: &str, unit, rounds, baseline, conditions: &str| Figure {
         name: name.to_owned(),
         unit,
@@ -73,9 +75,10 @@ pub(crate) async fn measure(dir: &Path, postgres: Option<&Postgres>, rounds: usi
     let at_once = format!("{TASKS} tasks of 1 KiB, published and worked off at once; the answers are taken out too");
     let paced = format!("{PACED} tasks, {} a second, from publish to confirmed answer", 1000 / EVERY.as_millis());
     vec![
-        figure(NAMES[0], "tasks/s", ours, ("tasks/s, the lean pipe", lean), &at_once),
-        figure(NAMES[1], "ms", p50, ("ms, the lean pipe", lean_p50), &paced),
-        figure(NAMES[2], "ms", p99, ("ms, the lean pipe", lean_p99), &paced),
+        figure(NAMES[0], "tasks/s", ours.clone(), ("tasks/s, the lean pipe", lean), &at_once),
+        figure(NAMES[1], "tasks/s", ours, ("tasks/s, the routed pipe", through_topics), "the same"),
+        figure(NAMES[2], "ms", p50, ("ms, the lean pipe", lean_p50), &paced),
+        figure(NAMES[3], "ms", p99, ("ms, the lean pipe", lean_p99), &paced),
     ]
 }
 

@@ -8,6 +8,8 @@
 //! One writer takes whatever waits, up to 256 operations, into one transaction, with one statement a kind. One tokio task a
 //! message. The product is held against this in the same run; nothing of it is used here. What goes over the wire is as long as
 //! what the product sends ([`Texts`]): its events have an envelope, and its answers carry the question.
+//!
+//! It comes in two shapes: [`Shape::Lean`], and the same with what a bus of topics with retries asks of the broker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,10 +18,10 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-    QueueDeclareOptions, QueuePurgeOptions,
+    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions,
 };
-use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use lapin::types::{AMQPValue, FieldTable, LongString};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -31,8 +33,11 @@ const WINDOW: usize = 1_000;
 const BATCH: usize = 256;
 const QUEUE: usize = 4_096;
 
-const IN: &str = "pipe.in";
-const OUT: &str = "pipe.out";
+/// The queues, which are also what is published to where topics lead there.
+const IN: &str = "agent.pipe.in";
+const OUT: &str = "agent.pipe.out";
+/// The exchange of the [routed](Shape::Routed) pipe.
+const EVENTS: &str = "pipe.events";
 
 const TABLES: &str = "\
     create table tasks (id uuid primary key, body text not null); \
@@ -54,11 +59,21 @@ const COMPLETE: [&str; 3] = [
 ];
 const TOLD: &str = "delete from outbox where id = any($1)";
 
+/// What the pipe asks of the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Quorum queues, published to by name, and messages without headers: the least there can be.
+    Lean,
+    /// A topic exchange, queues with a dead-letter route and a limit of deliveries, and an event's headers: as the product has to.
+    Routed,
+}
+
 /// The pipe, with its queues and tables.
 pub(crate) struct Pipe {
     broker: Connection,
     database: String,
     texts: Texts,
+    shape: Shape,
 }
 
 /// What goes over the wire.
@@ -84,18 +99,26 @@ type Job = (Write, oneshot::Sender<()>);
 
 impl Pipe {
     /// On an empty database and a vhost with nothing of that name in it.
-    pub(crate) async fn open(broker: &str, database: &str, texts: Texts) -> Self {
+    pub(crate) async fn open(broker: &str, database: &str, texts: Texts, shape: Shape) -> Self {
         let broker = Connection::connect(broker, ConnectionProperties::default()).await.expect("the broker");
         let channel = broker.create_channel().await.expect("a channel");
         for name in [IN, OUT] {
-            let mut arguments = FieldTable::default();
-            arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
             let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-            channel.queue_declare(name.into(), options, arguments).await.expect("a queue");
+            channel.queue_declare(name.into(), options, shape.arguments()).await.expect("a queue");
+        }
+        if shape == Shape::Routed {
+            let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+            let made = channel.exchange_declare(EVENTS.into(), ExchangeKind::Topic, options, FieldTable::default());
+            made.await.expect("an exchange");
+            for (queue, pattern) in [(IN, IN), (OUT, "agent.*.out")] {
+                let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+                let bound = channel.queue_bind(queue.into(), EVENTS.into(), pattern.into(), options, none);
+                bound.await.expect("a binding");
+            }
         }
         let mut connection = PgConnection::connect(database).await.expect("the database");
         sqlx::raw_sql(TABLES).execute(&mut connection).await.expect("tables");
-        Self { broker, database: database.to_owned(), texts }
+        Self { broker, database: database.to_owned(), texts, shape }
     }
 
     /// Publishes so many messages, confirmed; answers how many a second.
@@ -105,7 +128,7 @@ impl Pipe {
         let begun = Instant::now();
         for _ in 0..messages {
             let place = room.clone().acquire_owned().await.expect("open");
-            let confirm = publish(&channel, IN, &self.texts.question).await;
+            let confirm = self.shape.publish(&channel, IN, &self.texts.question).await;
             tokio::spawn(async move {
                 confirm.await.expect("a confirm");
                 drop(place);
@@ -123,7 +146,7 @@ impl Pipe {
         for _ in 0..messages {
             pace.tick().await;
             begun.push(Instant::now());
-            confirms.push(publish(&channel, IN, &self.texts.question).await);
+            confirms.push(self.shape.publish(&channel, IN, &self.texts.question).await);
         }
         for confirm in confirms {
             confirm.await.expect("a confirm");
@@ -173,12 +196,12 @@ impl Pipe {
             // In the order of delivery: an acknowledgement is for all before it.
             let accepted = submit(&jobs, Write::Accept(id, body, delivery.delivery_tag)).await;
             let (jobs, out, told, first) = (jobs.clone(), out.clone(), told.clone(), first.clone());
-            let (confirmed, text) = (confirmed.clone(), self.texts.answer.clone());
+            let (confirmed, text, shape) = (confirmed.clone(), self.texts.answer.clone(), self.shape);
             tasks.spawn(async move {
                 accepted.await.expect("accepted");
                 let result = format!("{{\"seq\":0,\"act\":{{\"text\":\"{}\"}}}}", "done ".repeat(80));
                 submit(&jobs, Write::Complete(id, result)).await.await.expect("completed");
-                publish(&out, OUT, &text).await.await.expect("a confirm");
+                shape.publish(&out, OUT, &text).await.await.expect("a confirm");
                 confirmed(place, Instant::now());
                 if told.fetch_add(1, Ordering::Relaxed) == 0
                     && let Some(first) = first.lock().ok().and_then(|mut first| first.take())
@@ -213,11 +236,46 @@ async fn confirming(broker: &Connection) -> Channel {
     channel
 }
 
-/// Sends one message; what comes back waits for its confirm.
-async fn publish(channel: &Channel, queue: &str, body: &str) -> lapin::PublisherConfirm {
-    let properties = BasicProperties::default().with_delivery_mode(2);
-    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    channel.basic_publish("".into(), queue.into(), options, body.as_bytes(), properties).await.expect("published")
+impl Shape {
+    fn arguments(self) -> FieldTable {
+        let mut arguments = FieldTable::default();
+        let text = |text: &str| AMQPValue::LongString(LongString::from(text));
+        arguments.insert("x-queue-type".into(), text("quorum"));
+        if self == Self::Routed {
+            arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(1_000));
+            arguments.insert("x-dead-letter-exchange".into(), text(""));
+            arguments.insert("x-dead-letter-routing-key".into(), text("pipe.dead"));
+            arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+            arguments.insert("x-overflow".into(), text("reject-publish"));
+        }
+        arguments
+    }
+
+    /// Sends one message; what comes back waits for its confirm.
+    async fn publish(self, channel: &Channel, queue: &str, body: &str) -> lapin::PublisherConfirm {
+        let (exchange, properties) = match self {
+            Self::Lean => ("", BasicProperties::default()),
+            Self::Routed => (EVENTS, headers()),
+        };
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let properties = properties.with_delivery_mode(2);
+        let sent = channel.basic_publish(exchange.into(), queue.into(), options, body.as_bytes(), properties);
+        sent.await.expect("published")
+    }
+}
+
+/// What travels beside an event, made for each as it must be.
+fn headers() -> BasicProperties {
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned();
+    let mut headers = FieldTable::default();
+    headers.insert("retrycount".into(), AMQPValue::LongUInt(0));
+    headers.insert("traceparent".into(), AMQPValue::LongString(LongString::from(trace)));
+    headers.insert("publishedat".into(), AMQPValue::LongLongInt(chrono::Utc::now().timestamp_micros()));
+    BasicProperties::default()
+        .with_content_type("application/cloudevents+json".into())
+        .with_priority(4)
+        .with_message_id(uuid::Uuid::now_v7().to_string().into())
+        .with_headers(headers)
 }
 
 async fn submit(jobs: &mpsc::Sender<Job>, write: Write) -> oneshot::Receiver<()> {

@@ -2,7 +2,7 @@
 //! beside how long they take when it has nothing to do, in the same rounds. As a control, how long they take while a well agent is
 //! given as many tasks as the poisoned one: what of it is the load and not the poison.
 //!
-//! The poisoned agent's model panics, as a bug of ours would: each of its tasks is three crashes of a step actor, with the
+//! The poisoned agent's model panics, as a bug of ours would: each of its tasks is three crashes of a step, with the
 //! product's waits between them, a dead letter at the end, and lines in the log, which is written to a file as a node's would be.
 
 use std::path::Path;

@@ -94,7 +94,11 @@ fn shown(text: &str) -> String {
 
 fn request(question: &str) -> Request {
     let messages = vec![Message::User { text: question.to_owned() }];
-    Request { instructions: "You are a short-spoken colleague.".to_owned(), messages, ..Request::default() }
+    Request {
+        instructions: "You are a short-spoken colleague.".to_owned(),
+        messages: messages.into(),
+        ..Request::default()
+    }
 }
 
 fn spec(server: &ModelServer) -> String {

@@ -39,6 +39,15 @@ pub struct Postgres {
 }
 
 impl Postgres {
+    /// Its first process.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.server.as_ref().expect("it runs").id()
+    }
+
     /// A new server; `None` when PostgreSQL is not installed.
     ///
     /// # Panics

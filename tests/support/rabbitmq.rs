@@ -193,6 +193,15 @@ impl RabbitMq {
         self.folder.path()
     }
 
+    /// Its first process; the broker descends from it.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.server.as_ref().expect("it runs").id()
+    }
+
     /// The broker's port.
     #[must_use]
     pub const fn port(&self) -> u16 {

@@ -4,7 +4,7 @@
 //! | a call ends because | then |
 //! |---|---|
 //! | `limits.timeout` of the step is over | the step has failed |
-//! | nothing came about for `stalled_after` | the attempt has failed; for an `unsafe` tool the actor falls, so that a person is asked |
+//! | nothing came about for `stalled_after` | the attempt has failed; for an `unsafe` tool the life falls, so that a person is asked |
 //!
 //! A sign of life is a try of a model, a piece of its answer where answers are streamed, and what a tool says of itself.
 //! A model that answers in one piece is silent for as long as its own timeout lets it, so that comes on top.
@@ -21,9 +21,9 @@ use troupe_runtime::model::{self, Request};
 use troupe_runtime::progress::Progress;
 use troupe_runtime::tool::Invocation;
 
-use super::{StepActor, Stopped};
+use super::{StepLife, Stopped};
 
-impl StepActor {
+impl StepLife {
     /// Asks the model with the conversation so far.
     pub(super) async fn call_model(&self, run: &Run, deadline: Instant) -> Act {
         let served = &self.work.served;
@@ -31,7 +31,7 @@ impl StepActor {
         let (progress, patience) = (Progress::begin(), self.stage.options.stalled_after.saturating_add(slowest));
         let request = Request {
             instructions: served.spec.instructions.clone(),
-            messages: run.messages().to_vec(),
+            messages: run.messages().clone(),
             tools: served.offers.clone(),
             force_tool: None,
             deadline: Some(deadline),

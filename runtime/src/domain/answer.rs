@@ -80,14 +80,9 @@ impl Answered {
             Outcome::Failed { .. } | Outcome::Cancelled { .. } => Topic::agent_failed(&self.agent),
         };
         let (source, task) = (format!("/agents/{}", self.agent), self.task_id.to_string());
-        let mut event = Event::new(topic, source, self.into_value());
-        event.id = event_id_from(&["answer", &step.to_string()]);
-        event.time = at;
-        event.subject = Some(task);
-        event.traceparent = cause.traceparent.child();
-        event.priority = cause.priority;
-        event.causationid = Some(cause.id.clone());
-        event
+        let id = event_id_from(&["answer", &step.to_string()]);
+        let event = Event::following(cause, id, topic, source, at, self.into_value());
+        Event { subject: Some(task), ..event }
     }
 
     /// Its wire form as serde would make it, but what was asked moves in: it is most of the bytes, and would be copied.

@@ -6,6 +6,8 @@
 //! to. What the binary and not the spec decides (a tool's description, how a wire spells a message) is left out: an
 //! upgrade blocks no run.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
 use super::chat::Message;
@@ -16,7 +18,8 @@ const CHAIN: &str = "troupe request 1";
 /// Messages, oldest first, and the digest of asking a model with them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conversation {
-    messages: Vec<Message>,
+    /// Shared with the request that is under way; nothing is said meanwhile.
+    messages: Arc<Vec<Message>>,
     digest: [u8; 32],
 }
 
@@ -24,7 +27,7 @@ impl Conversation {
     /// What an attempt begins with: the digest of the spec that the run pins, and what was asked.
     #[must_use]
     pub fn new(spec_digest: &str, input: &str) -> Self {
-        let mut conversation = Self { messages: Vec::new(), digest: link(&[], &[CHAIN, spec_digest]) };
+        let mut conversation = Self { messages: Arc::default(), digest: link(&[], &[CHAIN, spec_digest]) };
         conversation.push(Message::User { text: input.to_owned() });
         conversation
     }
@@ -45,12 +48,12 @@ impl Conversation {
                 link(&self.digest, &["tool", call_id, tool, word, content])
             }
         };
-        self.messages.push(message);
+        Arc::make_mut(&mut self.messages).push(message);
     }
 
     /// All of it.
     #[must_use]
-    pub fn messages(&self) -> &[Message] {
+    pub const fn messages(&self) -> &Arc<Vec<Message>> {
         &self.messages
     }
 

@@ -76,6 +76,25 @@ impl Event {
         }
     }
 
+    /// An event that follows from `cause`, in its trace and with its priority. Whoever gives it an id that is derived makes the same
+    /// event whenever it does so again.
+    #[must_use]
+    pub fn following(cause: &Self, id: String, topic: Topic, source: String, time: DateTime<Utc>, data: Value) -> Self {
+        Self {
+            specversion: specversion(),
+            id,
+            topic,
+            source,
+            time,
+            subject: None,
+            traceparent: cause.traceparent.child(),
+            priority: cause.priority,
+            retrycount: 0,
+            causationid: Some(cause.id.clone()),
+            data,
+        }
+    }
+
     /// The same once more, as a new event that this one has caused, in the same trace: for a replay.
     #[must_use]
     pub fn again(self) -> Self {

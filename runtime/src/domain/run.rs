@@ -25,6 +25,8 @@
 mod brief;
 mod mismatch;
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -226,7 +228,7 @@ impl Run {
 
     /// The conversation of this attempt, oldest first.
     #[must_use]
-    pub fn messages(&self) -> &[Message] {
+    pub const fn messages(&self) -> &Arc<Vec<Message>> {
         self.conversation.messages()
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A try that fails in a way that may pass is repeated after a backoff that honours `Retry-After`; when the tries of a
 //! model are used up, or repeating makes no sense, the next model is asked. The request's deadline bounds it all. Built by
-//! [`super::Models`], held by the step actor. When everything failed, [`Error::Exhausted`] tells each model's last word.
+//! [`super::Models`], held by the life of a step. When everything failed, [`Error::Exhausted`] tells each model's last word.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -192,7 +192,7 @@ fn time_left(request: &Request) -> Option<Duration> {
 /// Some servers leave the id out, or count from 0 in every answer; the journal needs one name for one call.
 fn make_ids_unique(completion: &mut Completion, request: &Request) {
     let mut taken: Vec<String> = Vec::new();
-    for message in &request.messages {
+    for message in request.messages.iter() {
         if let Message::Assistant { tool_calls, .. } = message {
             taken.extend(tool_calls.iter().map(|call| call.id.clone()));
         }

@@ -62,6 +62,8 @@ fn of_json(value: &Value) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::*;
@@ -78,14 +80,14 @@ mod tests {
     fn an_estimate_is_exact_and_grows_with_the_conversation() {
         let mut request = Request {
             instructions: "be short please".into(),
-            messages: vec![Message::User { text: "what is the time".into() }],
+            messages: vec![Message::User { text: "what is the time".into() }].into(),
             ..Request::default()
         };
         let first = estimated(&request, "it is noon", &[]);
         assert_eq!((first.input_tokens, first.output_tokens), (4 + 6, 4));
         let call = ToolCall { id: "c".into(), name: "clock".into(), arguments: json!({"offset": "+02:00"}) };
         assert_eq!(estimated(&request, "", std::slice::from_ref(&call)).output_tokens, 1 + 5);
-        request.messages.push(Message::Assistant { text: String::new(), tool_calls: vec![call] });
+        Arc::make_mut(&mut request.messages).push(Message::Assistant { text: String::new(), tool_calls: vec![call] });
         assert_eq!(estimated(&request, "it is noon", &[]).input_tokens, 10 + 6);
     }
 }

@@ -9,9 +9,10 @@
 //! | its end is told by | ractor's supervision event | its `Ending`, as that is dropped, whatever has ended it |
 //! | a fall is | a panic or an `Err` of a handler | a panic or an `Err` of the future |
 //! | to drain it | it handles what waits, then ends | it has nothing that waits: it is cut off |
-//! | when its supervisor is gone | ractor kills it | [`Alive`] is dropped with the supervisor's state, which cuts it off |
+//! | when its supervisor is gone | ractor kills it | [`Routine`] is dropped with the supervisor's state, which cuts it off |
 //!
-//! Made by [`super::ChildContext`], kept by [`super::Children`]; the [`super::Tree`] has the [`Reach`] of it.
+//! Made by [`super::ChildContext`], kept by [`super::Children`]; the [`super::Tree`] has the [`Reach`] of it. An actor whose
+//! children live once and by the thousand keeps its [`Routine`]s itself: an agent its steps (docs/adr/0033).
 
 use std::fmt;
 use std::future::Future;
@@ -32,13 +33,18 @@ pub enum Alive {
     /// An actor, linked to the supervisor.
     Actor(ActorCell),
     /// A routine.
-    Routine(Routine),
+    Routine {
+        /// Which life; no two of this process are alike.
+        number: u64,
+        /// The life.
+        routine: Routine,
+    },
 }
 
 /// A routine; dropping it cuts it off.
 #[derive(Debug)]
+#[must_use = "a routine that is dropped is cut off"]
 pub struct Routine {
-    number: u64,
     handle: JoinHandle<()>,
 }
 
@@ -62,8 +68,8 @@ pub(super) struct Desk {
 }
 
 /// Tells that a routine is over, when it is dropped.
-struct Ending {
-    told: Option<Box<dyn FnOnce(Exit) + Send + Sync>>,
+struct Ending<T: FnOnce(Exit)> {
+    told: Option<T>,
     tree: Tree,
     /// As long as nothing else is known: cut off.
     exit: Exit,
@@ -76,29 +82,26 @@ impl Alive {
         life: impl Future<Output = Result<(), ActorProcessingErr>> + Send + 'static,
     ) -> Self {
         let Desk { told, tree, number } = desk;
-        let ending = Ending { told: Some(told), tree, exit: Exit::Killed };
-        // Combined and not awaited in a block of its own, which would keep room for the future twice.
-        let handle = tokio::spawn(AssertUnwindSafe(life).catch_unwind().map(move |end| ending.is(end)));
-        Self::Routine(Routine { number, handle })
+        Self::Routine { number, routine: Routine::begin(tree, told, life) }
     }
 
     /// The actor that it is.
     pub(super) const fn actor(&self) -> Option<&ActorCell> {
         match self {
             Self::Actor(cell) => Some(cell),
-            Self::Routine(_) => None,
+            Self::Routine { .. } => None,
         }
     }
 
     /// Whether it is the routine of this number.
-    pub(super) const fn is_routine(&self, number: u64) -> bool {
-        matches!(self, Self::Routine(routine) if routine.number == number)
+    pub(super) const fn is_routine(&self, of: u64) -> bool {
+        matches!(self, Self::Routine { number, .. } if *number == of)
     }
 
     pub(super) fn reach(&self) -> Reach {
         match self {
             Self::Actor(cell) => Reach::Actor(cell.clone()),
-            Self::Routine(routine) => Reach::Routine(routine.handle.abort_handle()),
+            Self::Routine { routine, .. } => routine.reach(),
         }
     }
 
@@ -106,7 +109,7 @@ impl Alive {
     pub(super) fn kill(&self) {
         match self {
             Self::Actor(cell) => cell.kill(),
-            Self::Routine(routine) => routine.handle.abort(),
+            Self::Routine { routine, .. } => routine.handle.abort(),
         }
     }
 
@@ -115,7 +118,7 @@ impl Alive {
         match self {
             // An error says that it has ended already; then its event is on the way.
             Self::Actor(cell) => drop(cell.drain()),
-            Self::Routine(routine) => routine.handle.abort(),
+            Self::Routine { routine, .. } => routine.handle.abort(),
         }
     }
 
@@ -123,8 +126,29 @@ impl Alive {
     pub(super) async fn ends_within(&mut self, limit: Duration) -> bool {
         match self {
             Self::Actor(cell) => cell.wait(Some(limit)).await.is_ok(),
-            Self::Routine(routine) => tokio::time::timeout(limit, &mut routine.handle).await.is_ok(),
+            Self::Routine { routine, .. } => tokio::time::timeout(limit, &mut routine.handle).await.is_ok(),
         }
+    }
+}
+
+impl Routine {
+    /// Begins one. `told` hears how it ended, once, whatever has ended it, and without what the tree's redactor knows; it is
+    /// called as the last of the routine is dropped, so it must be quick.
+    pub fn begin(
+        tree: Tree,
+        told: impl FnOnce(Exit) + Send + 'static,
+        life: impl Future<Output = Result<(), ActorProcessingErr>> + Send + 'static,
+    ) -> Self {
+        let ending = Ending { told: Some(told), tree, exit: Exit::Killed };
+        // Combined and not awaited in a block of its own, which would keep room for the future twice.
+        let handle = tokio::spawn(AssertUnwindSafe(life).catch_unwind().map(move |end| ending.is(end)));
+        Self { handle }
+    }
+
+    /// How it can be cut off.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        Reach::Routine(self.handle.abort_handle())
     }
 }
 
@@ -165,7 +189,7 @@ impl Drop for Routine {
     }
 }
 
-impl Ending {
+impl<T: FnOnce(Exit)> Ending<T> {
     fn is(mut self, end: std::thread::Result<Result<(), ActorProcessingErr>>) {
         let failed = |text: &str| Exit::Failed { cause: self.tree.cause(text) };
         self.exit = match end {
@@ -176,7 +200,7 @@ impl Ending {
     }
 }
 
-impl Drop for Ending {
+impl<T: FnOnce(Exit)> Drop for Ending<T> {
     fn drop(&mut self) {
         let exit = std::mem::replace(&mut self.exit, Exit::Killed);
         if let Some(told) = self.told.take() {

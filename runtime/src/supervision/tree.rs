@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Whoever starts an actor [`Tree::insert`]s it and keeps the [`Entry`]; dropping the entry takes the actor out. So a
-//! supervisor's children leave the tree with the supervisor, however it dies, and a short-lived step actor leaves it
+//! supervisor's children leave the tree with the supervisor, however it dies, and a short-lived step leaves it
 //! with its guard. An entry outlives the actor's single lives: between two of them it says `restarting` or
 //! `unavailable` and why.
 //!
@@ -202,14 +202,6 @@ impl Tree {
         Entry { tree: self.clone(), path, serial }
     }
 
-    /// Puts a running, short-lived actor into the tree, with what it is doing; its guard takes it out.
-    pub fn register_leaf(&self, path: impl Into<String>, kind: &'static str, cell: ActorCell, step: &str) -> Entry {
-        let entry = self.insert(path, kind);
-        entry.running(cell, 0);
-        entry.set_step(Some(step));
-        entry
-    }
-
     /// All actors, a parent before its children.
     #[must_use]
     pub fn list(&self) -> Vec<ActorView> {
@@ -367,6 +359,15 @@ impl Entry {
         self.change(|node, now| {
             node.enter(ActorState::Running, now);
             node.restarts = restarts;
+            node.reach = Some(reach);
+        });
+    }
+
+    /// It runs and may have said what it does; this is how it is reached.
+    pub fn reached_by(&self, reach: Reach) {
+        self.change(|node, now| {
+            node.state = ActorState::Running;
+            node.since = now;
             node.reach = Some(reach);
         });
     }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider as _};
-use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
 use super::names::{self, Kind, Metric};
@@ -102,7 +102,7 @@ impl Metrics {
             .scope_info_enabled(false)
             .without_target_info()
             .build();
-        let builder = SdkMeterProvider::builder();
+        let builder = SdkMeterProvider::builder().with_view(roomy);
         let provider = match exporter {
             Ok(exporter) => builder.with_reader(exporter).build(),
             // A fresh registry takes any collector; should that change, the node works and counts for nobody.
@@ -294,6 +294,12 @@ impl Inner {
             levels,
         }
     }
+}
+
+/// Room for every agent where there are series of agents.
+fn roomy(instrument: &Instrument) -> Option<Stream> {
+    let of_agents = names::OF_AGENTS.iter().any(|metric| metric.name == instrument.name());
+    of_agents.then(|| Stream::builder().with_cardinality_limit(names::AGENT_SERIES_MAX).build().ok()).flatten()
 }
 
 fn bounds(metric: Metric) -> Vec<f64> {

@@ -42,6 +42,9 @@ const fn metric(name: &'static str, kind: Kind, unit: &'static str, help: &'stat
     Metric { name, kind, unit, help }
 }
 
+/// Series that a metric of agents or of their queues may have; what is beyond them is counted together, as nobody's. More than two for
+/// each of the ten thousand agents that a node reads unless told otherwise (`agents.files_max`). Any other metric has the SDK's limit, 2,000.
+pub const AGENT_SERIES_MAX: usize = 28_000;
 /// Which agent.
 pub const AGENT: &str = "agent";
 /// In which mode it runs.
@@ -235,6 +238,21 @@ pub const SLACK_REQUESTS: Metric =
 /// Requests to our listeners.
 pub const HTTP_REQUESTS: Metric =
     metric("troupe_http_requests", Kind::Counter, "", "HTTP requests, by route and status");
+
+/// Those that have series for each agent.
+pub const OF_AGENTS: [Metric; 11] = [
+    TASK_DURATION,
+    TASK_SUCCESS,
+    TASK_FAILURE,
+    QUEUE_DEPTH,
+    BUS_DEPTH,
+    SCRIPTED_MODEL_CALLS,
+    MODEL_CALLS,
+    TOKEN_USAGE,
+    TOOL_CALLS,
+    STEP_ATTEMPTS,
+    AGENT_RESTARTS,
+];
 
 /// Every metric there is.
 pub const ALL: [Metric; 37] = [

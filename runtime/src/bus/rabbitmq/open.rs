@@ -34,6 +34,9 @@ pub struct Options {
     pub publish_window: usize,
     /// Events that are being published, those that wait for their turn included; more are refused.
     pub publishes_max: usize,
+    /// Largest frame of the connection that publishes, in bytes. The client library has 64 of them as its buffers. Not of those
+    /// that consume: a stranger's headers come in one frame, as large as the broker has let it be.
+    pub publish_frame_bytes: u32,
     /// Events of one queue that the broker hands over ahead of its consumers, for the most urgent to go first.
     pub lookahead: u16,
     /// Queues that one connection consumes; more begin another one.
@@ -61,6 +64,7 @@ impl Default for Options {
             publish_timeout: Duration::from_secs(2),
             publish_window: 1_000,
             publishes_max: 20_000,
+            publish_frame_bytes: 32 * 1024,
             lookahead: 512,
             queues_per_connection: 1_000,
             gather_timeout: Duration::from_secs(1),
@@ -150,8 +154,10 @@ impl RabbitBus {
             tasks: tasks.clone(),
             consuming: TaskTracker::new(),
         });
-        for (link, role) in [(&inner.work, "consumes"), (&inner.out, "publishes")] {
-            tasks.spawn(link.clone().keep(target.clone(), inner.options.clone(), role, inner.hung_up.clone()));
+        let mut out = target.clone();
+        out.uri.query.frame_max = Some(inner.options.publish_frame_bytes);
+        for (link, target, role) in [(&inner.work, target, "consumes"), (&inner.out, out, "publishes")] {
+            tasks.spawn(link.clone().keep(target, inner.options.clone(), role, inner.hung_up.clone()));
         }
         tasks.spawn(outbound.run(closed.clone()));
         tasks.spawn(inner.bindings.clone().follow(inner.made.subscribe(), closed.clone()));

@@ -1,6 +1,6 @@
 //! The brief of a step: what is fixed before it starts, from the run's event and its pinned spec.
 //!
-//! Made by the step actor, and by whoever replays or forks a run. The fold of the journal ([`super::Run`]) is a function
+//! Made by each life of a step, and by whoever replays or forks a run. The fold of the journal ([`super::Run`]) is a function
 //! of this and the entries, of nothing else.
 
 use std::collections::BTreeMap;

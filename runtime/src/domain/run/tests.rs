@@ -68,7 +68,7 @@ pub(in crate::domain) fn failed(retryable: bool) -> Act {
     Act::AttemptFailed { failure: Failure { reason: Reason::Model, message: "down".into(), retryable } }
 }
 
-/// With the digest of what was asked, as the step actor records an answer.
+/// With the digest of what was asked, as a life of a step records an answer.
 pub(in crate::domain) fn asked(act: Act, run: &Run) -> Act {
     match act {
         Act::ModelResult { completion, .. } => Act::ModelResult { completion, request: Some(run.request()) },
@@ -76,7 +76,7 @@ pub(in crate::domain) fn asked(act: Act, run: &Run) -> Act {
     }
 }
 
-/// Records acts as the step actor does.
+/// Records acts as a life of a step does.
 pub(in crate::domain) struct Recorder {
     pub(in crate::domain) run: Run,
     pub(in crate::domain) journal: Vec<Entry>,

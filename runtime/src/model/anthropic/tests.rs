@@ -34,14 +34,14 @@ fn user(text: &str) -> Message {
 
 async fn complete(reply: Reply) -> Result<Completion, Error> {
     let (_server, model) = server(reply).await;
-    model.complete(&Request { messages: vec![user("hello")], ..Request::default() }).await
+    model.complete(&Request { messages: vec![user("hello")].into(), ..Request::default() }).await
 }
 
 async fn stream(reply: Reply) -> (Result<Completion, Error>, Vec<String>) {
     let (_server, model) = server(reply).await;
     let mut deltas = Vec::new();
     let mut keep = |delta: &str| deltas.push(delta.to_owned());
-    let request = Request { messages: vec![user("hello")], ..Request::default() };
+    let request = Request { messages: vec![user("hello")].into(), ..Request::default() };
     let result = model.complete_streaming(&request, &mut keep).await;
     (result, deltas)
 }
@@ -125,7 +125,8 @@ async fn what_is_sent_is_the_wire_s() {
             tool("c.1", false),
             tool("c2", true),
             user("and now?"),
-        ],
+        ]
+        .into(),
         tools: vec![ToolOffer {
             name: "clock".into(),
             description: "the time".into(),

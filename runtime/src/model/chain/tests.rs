@@ -55,7 +55,7 @@ fn link(label: &str, model: impl Model + 'static) -> Link {
 }
 
 fn ask() -> Request {
-    Request { messages: vec![Message::User { text: "x".into() }], ..Request::default() }
+    Request { messages: vec![Message::User { text: "x".into() }].into(), ..Request::default() }
 }
 
 fn within(seconds: u64) -> Request {
@@ -234,7 +234,7 @@ async fn a_wait_that_the_deadline_does_not_allow_is_not_begun() {
 async fn ids_of_calls_are_unique_in_the_conversation() {
     let mut request = ask();
     let tool_calls = vec![call("c")];
-    request.messages.push(Message::Assistant { text: String::new(), tool_calls });
+    Arc::make_mut(&mut request.messages).push(Message::Assistant { text: String::new(), tool_calls });
     let completion = chain_of(vec![link("p/m", Shaky(Mutex::default()))]).complete(&request).await.unwrap();
     let ids: Vec<_> = completion.tool_calls.iter().map(|call| call.id.as_str()).collect();
     assert_eq!(ids, ["call-2-0", "c-2-1", "c-2-2"]);

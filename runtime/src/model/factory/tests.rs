@@ -55,7 +55,7 @@ fn agent() -> AgentName {
 }
 
 fn ask() -> Request {
-    Request { messages: vec![Message::User { text: "hello".into() }], ..Request::default() }
+    Request { messages: vec![Message::User { text: "hello".into() }].into(), ..Request::default() }
 }
 
 fn missing(models: &Models, specs: &[ModelSpec]) -> Vec<String> {
@@ -174,7 +174,7 @@ async fn endless_tool_calls_are_one_call_each_and_too_many_at_once_are_refused()
         let completion = model.complete(&request).await.unwrap();
         assert_eq!(server.seen().len(), turn);
         let tool_calls = completion.tool_calls;
-        request.messages.push(Message::Assistant { text: String::new(), tool_calls });
+        Arc::make_mut(&mut request.messages).push(Message::Assistant { text: String::new(), tool_calls });
     }
     let server = FaultServer::start(vec![Reply::ok(&answer(5))]).await;
     let many = ModelSpec { base_url: Some(server.base_url.clone()), ..spec(ProviderKind::Openai) };

@@ -31,7 +31,7 @@ async fn server(reply: Reply) -> (FaultServer, OpenAi) {
 }
 
 fn ask(text: &str) -> Request {
-    Request { messages: vec![Message::User { text: text.into() }], ..Request::default() }
+    Request { messages: vec![Message::User { text: text.into() }].into(), ..Request::default() }
 }
 
 async fn complete(reply: Reply) -> Result<Completion, Error> {
@@ -177,7 +177,8 @@ async fn what_is_sent_is_the_wire_s() {
             },
             Message::Tool { call_id: "c1".into(), tool: "clock".into(), content: "noon".into(), is_error: false },
             Message::Tool { call_id: "c2".into(), tool: "clock".into(), content: "no".into(), is_error: true },
-        ],
+        ]
+        .into(),
         tools: vec![ToolOffer {
             name: "clock".into(),
             description: "the time".into(),

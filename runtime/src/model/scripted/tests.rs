@@ -38,7 +38,7 @@ fn model(script: Vec<ScriptRule>) -> ScriptedModel {
 }
 
 fn ask(text: &str) -> Request {
-    Request { messages: vec![Message::User { text: text.into() }], ..Request::default() }
+    Request { messages: vec![Message::User { text: text.into() }].into(), ..Request::default() }
 }
 
 async fn text(model: &ScriptedModel, input: &str) -> String {
@@ -68,7 +68,7 @@ async fn a_tool_is_asked_for_with_filled_arguments_and_an_id_of_its_place() {
     let first = model.complete(&request).await.unwrap();
     assert_eq!(first.finish, Finish::ToolCalls);
     assert_eq!(first.tool_calls[0].arguments, json!({"q": "rust", "n": 3, "all": ["find rust"]}));
-    request.messages.push(Message::User { text: "find more".into() });
+    Arc::make_mut(&mut request.messages).push(Message::User { text: "find more".into() });
     assert_ne!(first.tool_calls[0].id, model.complete(&request).await.unwrap().tool_calls[0].id);
 }
 

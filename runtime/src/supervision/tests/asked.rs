@@ -74,7 +74,8 @@ async fn a_life_is_given_up_on_once_and_its_successor_is_not() {
 async fn who_has_no_supervisor_here_is_not_restarted() {
     let office = Office::with(Strategy::OneForOne, &["a"]).await;
     let cell = office.get("a").await.expect("it runs");
-    let _leaf = office.tree.register_leaf("root/a/leaf", "leaf", cell, "");
+    let leaf = office.tree.insert("root/a/leaf", "leaf");
+    leaf.reached_by(cell.into());
     let refused = office.tree.restart("root/a/leaf", "a person").expect_err("it lives once");
     assert_eq!(refused.to_string(), "the leaf at \"root/a/leaf\" is not started again by itself; it lives once");
     let missing = office.tree.restart("root/b", "a person").expect_err("nobody there");

@@ -84,7 +84,9 @@ fn a_view_is_plain_json() {
 async fn a_leaf_is_killed_by_its_path_and_leaves_with_its_guard() {
     let tree = Tree::default();
     let cell = idle().await;
-    let leaf = tree.register_leaf("root/echo/0/step-1", "step", cell.clone(), "turn 1");
+    let leaf = tree.insert("root/echo/0/step-1", "step");
+    leaf.set_step(Some("turn 1"));
+    leaf.reached_by(cell.clone().into());
     assert_eq!(tree.get("root/echo/0/step-1").and_then(|view| view.step).as_deref(), Some("turn 1"));
 
     let wrong = tree.kill("echo/0/step-1").expect_err("a whole path is needed");

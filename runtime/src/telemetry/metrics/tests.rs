@@ -51,6 +51,21 @@ fn the_four_metrics_of_the_plan_have_exactly_their_names_and_labels() {
 }
 
 #[test]
+fn each_of_ten_thousand_agents_has_its_own_lines() {
+    let metrics = Metrics::new();
+    let agents: Vec<(AgentName, ExecutionMode)> =
+        (0..10_000).map(|number| (format!("agent-{number}").parse().unwrap(), ExecutionMode::Autonomous)).collect();
+    for (agent, mode) in &agents {
+        metrics.agent_known(agent.as_str(), *mode);
+    }
+    metrics.bus_stands(&bus::Health::default(), &agents);
+    has(&metrics, r#"agent_task_success_total{agent="agent-9999",execution_mode="autonomous"} 0"#);
+    has(&metrics, r#"agent_queue_depth{agent="agent-9999",execution_mode="autonomous"} 0"#);
+    let text = metrics.render();
+    assert!(!text.contains("otel_metric_overflow"), "some of it is of nobody");
+}
+
+#[test]
 fn an_agent_stands_at_zero_before_its_first_task() {
     let metrics = Metrics::new();
     metrics.agent_known("writer", ExecutionMode::Continuous);
