@@ -30,9 +30,14 @@ use crate::figure::{Figure, percentile};
 use crate::node::{Node, Place};
 
 const NAMES: [&str; 4] = ["poison_p50", "poison_p99", "poison_control_p50", "poison_control_p99"];
-/// The neighbours' tasks of a round, and their pace.
-const TASKS: usize = 1_000;
+/// The neighbours' tasks of a slice, and their pace.
+const TASKS: usize = 400;
 const EVERY: Duration = Duration::from_millis(5);
+/// Slices of a round. A hundredth of the tasks is as slow as a few syncs of the disk make them: short slices in turn, for these to
+/// come to all alike.
+const SLICES: usize = 5;
+/// So long the agent beside them has been at it when a slice begins: every attempt of its tasks is among what goes on by then.
+const LEAD: Duration = Duration::from_secs(2);
 /// The pace of the tasks of the agent beside them.
 const BESIDE_EVERY: Duration = Duration::from_millis(50);
 
@@ -80,12 +85,16 @@ pub(crate) async fn measure(dir: &Path, rounds: usize) -> Vec<Figure> {
     let mut series: [Vec<f64>; 6] = <_>::default();
     let mut letters = 0;
     for round in 0..=rounds {
-        let calm = node.at_a_pace(TASKS, EVERY).await;
-        let (accompanied, _) = beside(&node, WELL).await;
-        let (poisoned, swallowed) = beside(&node, TASTER).await;
-        letters += swallowed;
-        // Nothing of this round reaches into the next.
-        until("the dead letters", PATIENCE, async || (given_up(&node).await == letters).then_some(())).await;
+        let (mut calm, mut accompanied, mut poisoned) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..SLICES {
+            calm.extend(node.at_a_pace(TASKS, EVERY).await);
+            accompanied.extend(beside(&node, WELL).await.0);
+            let (latencies, swallowed) = beside(&node, TASTER).await;
+            poisoned.extend(latencies);
+            letters += swallowed;
+            // Nothing of this slice reaches into the next.
+            until("the dead letters", PATIENCE, async || (given_up(&node).await == letters).then_some(())).await;
+        }
         // The first round warms caches and statements.
         if round > 0 {
             let at = |latencies: &[f64]| [percentile(latencies, 0.5), percentile(latencies, 0.99)];
@@ -96,7 +105,7 @@ pub(crate) async fn measure(dir: &Path, rounds: usize) -> Vec<Figure> {
     node.stop().await;
     let [p50, p99, control_p50, control_p99, calm_p50, calm_p99] = series;
     let conditions = format!(
-        "{TASKS} tasks, {} a second, while {} tasks a second of another agent crash three times each; {letters} dead letters; \
+        "{SLICES} times {TASKS} tasks, {} a second, while {} tasks a second of another agent crash three times each; {letters} dead letters; \
          embedded parts; control: as many of a well agent",
         1000 / EVERY.as_millis(),
         1000 / BESIDE_EVERY.as_millis()
@@ -134,6 +143,7 @@ async fn beside(node: &Node, agent: &str) -> (Vec<f64>, u64) {
         }
     };
     let asking = async {
+        tokio::time::sleep(LEAD).await;
         let latencies = node.at_a_pace(TASKS, EVERY).await;
         over.notify_one();
         latencies
