@@ -103,12 +103,19 @@ impl StepLife {
         Self { stage, work, beginning }
     }
 
-    /// Lives it, under this line of the tree.
+    /// Begins it, under this line of the tree: a drain waits for it from here on. What comes back is the life.
     ///
     /// # Errors
-    /// What the life falls from: the next one is charged with a failed attempt.
-    pub async fn begin(self, entry: Arc<supervision::Entry>) -> Result<(), ActorProcessingErr> {
+    /// Those of the life are what it falls from: the next one is charged with a failed attempt.
+    pub fn begin(
+        self,
+        entry: Arc<supervision::Entry>,
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send + 'static {
         let line = Line { entry, _acting: self.stage.acting.token() };
+        self.lead(line)
+    }
+
+    async fn lead(self, line: Line) -> Result<(), ActorProcessingErr> {
         let work = &self.work;
         let span = tracing::info_span!(
             "step",

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
@@ -146,11 +148,13 @@ impl Node {
         closed_loop((0..tasks).map(asker).collect(), duration).await.1
     }
 
-    /// Asks so many times, at a pace, whether or not the answers are there; how long each took, in milliseconds.
-    pub(crate) async fn at_a_pace(&self, tasks: usize, every: Duration) -> Vec<f64> {
-        let (mut pace, mut asking) = (tokio::time::interval(every), JoinSet::new());
+    /// Asks so many times, as many askers do who know nothing of each other (a Poisson process: `every` is the mean), whether or not
+    /// the answers are there; how long each took, in milliseconds. The same seed makes the same times.
+    pub(crate) async fn as_they_come(&self, tasks: usize, every: Duration, seed: u64) -> Vec<f64> {
+        let (mut random, mut due, mut asking) = (StdRng::seed_from_u64(seed), Instant::now(), JoinSet::new());
         for _ in 0..tasks {
-            pace.tick().await;
+            due += every.mul_f64(-(1.0 - random.random::<f64>()).ln());
+            tokio::time::sleep_until(due.into()).await;
             let mut asker = Asker { ports: self.ports.clone(), waiting: self.waiting.clone() };
             asking.spawn(async move {
                 let begun = Instant::now();

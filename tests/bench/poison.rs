@@ -30,7 +30,8 @@ use crate::figure::{Figure, percentile};
 use crate::node::{Node, Place};
 
 const NAMES: [&str; 4] = ["poison_p50", "poison_p99", "poison_control_p50", "poison_control_p99"];
-/// The neighbours' tasks of a slice, and their pace.
+/// The neighbours' tasks of a slice, and the mean of the time between two. They come at random: at a fixed pace none of them would ever
+/// meet another, and whoever came beside them would be the first that they meet.
 const TASKS: usize = 400;
 const EVERY: Duration = Duration::from_millis(5);
 /// Slices of a round. A hundredth of the tasks is as slow as a few syncs of the disk make them: short slices in turn, for these to
@@ -86,10 +87,12 @@ pub(crate) async fn measure(dir: &Path, rounds: usize) -> Vec<Figure> {
     let mut letters = 0;
     for round in 0..=rounds {
         let (mut calm, mut accompanied, mut poisoned) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..SLICES {
-            calm.extend(node.at_a_pace(TASKS, EVERY).await);
-            accompanied.extend(beside(&node, WELL).await.0);
-            let (latencies, swallowed) = beside(&node, TASTER).await;
+        for slice in 0..SLICES {
+            // They come alike to all three.
+            let seed = (round * SLICES + slice) as u64;
+            calm.extend(node.as_they_come(TASKS, EVERY, seed).await);
+            accompanied.extend(beside(&node, WELL, seed).await.0);
+            let (latencies, swallowed) = beside(&node, TASTER, seed).await;
             poisoned.extend(latencies);
             letters += swallowed;
             // Nothing of this slice reaches into the next.
@@ -105,7 +108,7 @@ pub(crate) async fn measure(dir: &Path, rounds: usize) -> Vec<Figure> {
     node.stop().await;
     let [p50, p99, control_p50, control_p99, calm_p50, calm_p99] = series;
     let conditions = format!(
-        "{SLICES} times {TASKS} tasks, {} a second, while {} tasks a second of another agent crash three times each; {letters} dead letters; \
+        "{SLICES} times {TASKS} tasks, {} a second at random, while {} tasks a second of another agent crash three times each; {letters} dead letters; \
          embedded parts; control: as many of a well agent",
         1000 / EVERY.as_millis(),
         1000 / BESIDE_EVERY.as_millis()
@@ -126,7 +129,7 @@ pub(crate) async fn measure(dir: &Path, rounds: usize) -> Vec<Figure> {
 }
 
 /// The neighbours' latencies, and how many tasks the agent beside them was given meanwhile.
-async fn beside(node: &Node, agent: &str) -> (Vec<f64>, u64) {
+async fn beside(node: &Node, agent: &str, seed: u64) -> (Vec<f64>, u64) {
     let agent: AgentName = agent.parse().expect("a name");
     let (over, mut given) = (Notify::new(), 0);
     // Never left in the middle of a publication: one that was made and not counted would be waited for in vain.
@@ -144,7 +147,7 @@ async fn beside(node: &Node, agent: &str) -> (Vec<f64>, u64) {
     };
     let asking = async {
         tokio::time::sleep(LEAD).await;
-        let latencies = node.at_a_pace(TASKS, EVERY).await;
+        let latencies = node.as_they_come(TASKS, EVERY, seed).await;
         over.notify_one();
         latencies
     };

@@ -101,7 +101,7 @@ mod tests {
         "streamed",
     ];
     /// And of the kinds that need their own.
-    const SPECIAL: [&str; 9] = [
+    const SPECIAL: [&str; 10] = [
         "127.0.0.1:7",
         "http://127.0.0.1:7",
         "postgres://u@127.0.0.1/x",
@@ -109,6 +109,7 @@ mod tests {
         "redis://127.0.0.1:1/0",
         "json",
         "[gateway]",
+        "64 KiB",
         "{m: {input_usd: 1, output_usd: 2}}",
         "pretty",
     ];
