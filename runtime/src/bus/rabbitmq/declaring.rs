@@ -34,6 +34,11 @@ impl Inner {
     pub(super) async fn declare(self: &Arc<Self>, spec: QueueSpec) -> Result<(), Error> {
         let lock = self.want(&spec);
         let _one_by_one = lock.lock().await;
+        self.declare_in_turn(spec).await
+    }
+
+    /// Declares what is wanted; its lock is held.
+    async fn declare_in_turn(self: &Arc<Self>, spec: QueueSpec) -> Result<(), Error> {
         let _turn = self.declaring.acquire().await.map_err(|_| Error::Unavailable("the bus is closed".to_owned()))?;
         let made = self.in_time(&spec.name, self.make(&spec)).await.map_err(|error| match error {
             Error::Unavailable(why) => Error::Deferred(why),
@@ -249,17 +254,18 @@ impl Inner {
     async fn catch_up(self: &Arc<Self>) {
         let open = self.wanted(|wanted| {
             let open = wanted.values().filter(|wanted| !wanted.done);
-            open.map(|wanted| wanted.spec.clone()).collect::<Vec<_>>()
+            open.map(|wanted| (wanted.spec.name.clone(), wanted.one_by_one.clone())).collect::<Vec<_>>()
         });
-        for spec in open {
-            let name = spec.name.clone();
-            // Whoever declares it now does so without us.
-            let lock = self.want(&spec);
-            drop(lock.lock().await);
-            if self.wanted(|wanted| wanted.get(&name).is_none_or(|wanted| wanted.done)) {
-                continue;
-            }
-            match self.declare(spec).await {
+        for (name, lock) in open {
+            // Whoever declares or removes it now does so without us.
+            let _one_by_one = lock.lock().await;
+            let still = self.wanted(|wanted| {
+                let same = wanted.get(&name).filter(|wanted| !wanted.done && Arc::ptr_eq(&wanted.one_by_one, &lock));
+                same.map(|wanted| wanted.spec.clone())
+            });
+            // Declared, or removed: to declare it again would bring it back.
+            let Some(spec) = still else { continue };
+            match self.declare_in_turn(spec).await {
                 Ok(()) => tracing::info!(queue = name, "a queue was declared after the broker came back"),
                 Err(error) => tracing::warn!(queue = name, %error, "a queue cannot be declared yet"),
             }
