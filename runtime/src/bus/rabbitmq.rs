@@ -34,6 +34,7 @@ mod log;
 mod open;
 mod publisher;
 mod publishing;
+mod returned;
 mod room;
 mod shelf;
 mod standing;

@@ -2,6 +2,8 @@
 //!
 //! Listed by [`super::cases`]; each answers what it saw wrong.
 
+use futures::future::join_all;
+
 use super::{
     BoxHarness, Options, Routing, Verdict, consume, declare, declare_q, drain, ensure, event, failed, nothing_more,
     publish, refused, same, until_depth,
@@ -15,6 +17,7 @@ super::list![
     a_declaration_that_only_takes_bindings_away_does,
     bindings_survive_a_crash,
     a_mandatory_event_without_a_queue_is_refused_and_counted,
+    each_publisher_hears_of_its_own_event_among_many,
     an_optional_event_without_a_queue_is_fine,
     an_event_can_be_sent_to_a_queue_whatever_its_topic,
     a_queue_that_is_not_there_is_named,
@@ -108,6 +111,30 @@ async fn a_mandatory_event_without_a_queue_is_refused_and_counted(mut harness: B
     )?;
     let health = bus.health().await.map_err(failed)?;
     same("unroutable events", &health.unroutable, &1)
+}
+
+/// Several publish one event after the other, every third for nobody: none of them is told of another's event.
+async fn each_publisher_hears_of_its_own_event_among_many(mut harness: BoxHarness) -> Verdict {
+    let bus = harness.open(Options::default()).await?;
+    declare_q(&*bus).await?;
+    let publishing = (0..32).map(|publisher| {
+        let bus = &bus;
+        async move {
+            for number in 0..90 {
+                let for_nobody = (publisher + number) % 3 == 0;
+                let topic = if for_nobody { "nobody.wants.this" } else { "t" };
+                let published = bus.publish(event(topic, 5, number)?, Routing::Mandatory).await;
+                match (for_nobody, published) {
+                    (false, Ok(1)) | (true, Err(Error::Unroutable(_))) => {}
+                    (_, other) => return Err(format!("{publisher}'s event {number} at {topic}: {other:?}")),
+                }
+            }
+            Ok(())
+        }
+    });
+    join_all(publishing).await.into_iter().collect::<Verdict>()?;
+    same("unroutable events", &bus.health().await.map_err(failed)?.unroutable, &960)?;
+    until_depth(&*bus, "q", 1920).await
 }
 
 async fn an_optional_event_without_a_queue_is_fine(mut harness: BoxHarness) -> Verdict {

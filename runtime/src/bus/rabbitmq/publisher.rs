@@ -12,15 +12,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::link::{Link, State};
+use super::returned::{Identity, Returned};
 use super::{Options, wire};
 use crate::bus::Error;
 
@@ -40,6 +41,14 @@ pub(super) struct Outgoing {
     pub(super) mandatory: bool,
     pub(super) properties: BasicProperties,
     pub(super) body: Vec<u8>,
+}
+
+impl Outgoing {
+    /// What it can be known by when it comes back.
+    fn identity(&self) -> Result<Identity, Error> {
+        let (exchange, routing_key) = (wire::exchange(&self.exchange)?, wire::name(&self.routing_key)?);
+        Ok(Identity::new(exchange, routing_key, self.properties.message_id().clone()))
+    }
 }
 
 struct Job {
@@ -119,8 +128,36 @@ impl Drop for Waiting {
     }
 }
 
-/// A message whose confirm is awaited; its caller is told when it comes.
-type UnderWay = BoxFuture<'static, ()>;
+/// A message whose confirm is awaited.
+type UnderWay = BoxFuture<'static, Answered>;
+
+/// A message that the broker has answered, or never will; its caller does not know yet.
+struct Answered {
+    identity: Identity,
+    answer: Result<Confirmation, Error>,
+    reply: oneshot::Sender<Result<Fate, Error>>,
+    place: Waiting,
+}
+
+impl Answered {
+    /// Tells the caller.
+    fn tell(self, returned: &mut Returned) {
+        let Self { identity, answer, reply, place } = self;
+        let came_back = returned.claim(&identity);
+        let fate = match answer {
+            Ok(Confirmation::Ack(_)) if came_back => Ok(Fate::Returned),
+            Ok(Confirmation::Ack(_)) => Ok(Fate::Taken),
+            Ok(Confirmation::Nack(_)) => {
+                Err(Error::Unavailable(format!("the broker refused an event for {}", identity.routing_key)))
+            }
+            Ok(Confirmation::NotRequested) => Err(Error::Internal("the channel confirms nothing".to_owned())),
+            Err(error) => Err(error),
+        };
+        // Whoever hears of it may publish the next at once.
+        drop(place);
+        reply.send(fate).ok();
+    }
+}
 
 impl Outbound {
     /// Publishes until the bus closes.
@@ -177,6 +214,7 @@ impl Outbound {
             }
         };
         let mut under_way: FuturesUnordered<UnderWay> = FuturesUnordered::new();
+        let mut returned = Returned::default();
         let mut taken = VecDeque::new();
         let mut batch = Vec::new();
         let mut look = tokio::time::interval(super::PAUSE_FIRST);
@@ -184,16 +222,16 @@ impl Outbound {
             while under_way.len() < self.window
                 && let Some(job) = taken.pop_front()
             {
-                if let Some(begun) = begin(&channel, job) {
-                    under_way.push(begun);
-                }
+                under_way.extend(begin(&channel, job));
             }
             if !channel.status().connected() {
                 break;
             }
             tokio::select! {
                 biased;
-                Some(()) = under_way.next(), if !under_way.is_empty() => {}
+                Some(first) = under_way.next(), if !under_way.is_empty() => {
+                    tell(all_answered(&channel, first, &mut under_way), &mut returned);
+                }
                 there = self.jobs.recv_many(&mut batch, self.window), if taken.is_empty() => {
                     if there == 0 {
                         break;
@@ -204,7 +242,9 @@ impl Outbound {
             }
         }
         // The channel's end is the answer to each of them that has one by now; the others' callers see them dropped.
-        while let Some(Some(())) = futures::FutureExt::now_or_never(under_way.next()) {}
+        if let Some(Some(first)) = under_way.next().now_or_never() {
+            tell(all_answered(&channel, first, &mut under_way), &mut returned);
+        }
     }
 }
 
@@ -220,31 +260,58 @@ fn begin(channel: &Channel, job: Job) -> Option<UnderWay> {
     if reply.is_closed() {
         return None;
     }
+    let identity = match message.identity() {
+        Ok(identity) => identity,
+        Err(error) => {
+            reply.send(Err(error)).ok();
+            return None;
+        }
+    };
     let channel = channel.clone();
-    let mut publishing = Box::pin(async move {
-        let answer = publish(&channel, message).await;
-        drop(place);
-        reply.send(answer).ok();
-    });
-    // The first poll hands its frames over; so they leave in the order in which they came.
-    match futures::FutureExt::now_or_never(&mut publishing) {
-        Some(()) => None,
-        None => Some(publishing),
+    let mut publishing = async move {
+        let answer = publish(&channel, &identity, message).await;
+        Answered { identity, answer, reply, place }
     }
+    .boxed();
+    // The first poll hands its frames over; so they leave in the order in which they came.
+    Some(match (&mut publishing).now_or_never() {
+        Some(answered) => futures::future::ready(answered).boxed(),
+        None => publishing,
+    })
 }
 
-async fn publish(channel: &Channel, message: Outgoing) -> Result<Fate, Error> {
-    let Outgoing { exchange, routing_key, mandatory, properties, body } = message;
+async fn publish(channel: &Channel, identity: &Identity, message: Outgoing) -> Result<Confirmation, Error> {
+    let Outgoing { mandatory, properties, body, .. } = message;
     let options = BasicPublishOptions { mandatory, immediate: false };
+    let (exchange, routing_key) = (identity.exchange.clone(), identity.routing_key.clone());
     let doubt = |error: lapin::Error| Error::Unavailable(format!("not confirmed, the event may be there: {error}"));
-    let confirm = channel
-        .basic_publish(wire::exchange(&exchange)?, wire::name(&routing_key)?, options, &body, properties)
-        .await
-        .map_err(doubt)?;
-    match confirm.await.map_err(doubt)? {
-        Confirmation::Ack(None) => Ok(Fate::Taken),
-        Confirmation::Ack(Some(_)) => Ok(Fate::Returned),
-        Confirmation::Nack(_) => Err(Error::Unavailable(format!("the broker refused an event for {routing_key}"))),
-        Confirmation::NotRequested => Err(Error::Internal("the channel confirms nothing".to_owned())),
+    let confirm = channel.basic_publish(exchange, routing_key, options, &body, properties).await.map_err(doubt)?;
+    confirm.await.map_err(doubt)
+}
+
+/// Everything that is answered by now, the first of it known.
+///
+/// lapin settles all messages of one acknowledgement one after the other, and what came back with one of them it may have given
+/// to another. While it does so it holds a lock that asking for open confirms takes too: past that, none of them is missing.
+fn all_answered(channel: &Channel, first: Answered, under_way: &mut FuturesUnordered<UnderWay>) -> Vec<Answered> {
+    let mut answered = vec![first];
+    if !under_way.is_empty() {
+        drop(channel.wait_for_confirms().now_or_never());
+        while let Some(Some(more)) = under_way.next().now_or_never() {
+            answered.push(more);
+        }
+    }
+    answered
+}
+
+/// Tells each caller what became of its own message.
+fn tell(answered: Vec<Answered>, returned: &mut Returned) {
+    let came_back = answered.iter().filter_map(|answered| match &answered.answer {
+        Ok(Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message))) => Some(Identity::of(message)),
+        _ => None,
+    });
+    came_back.for_each(|identity| returned.note(identity));
+    for answered in answered {
+        answered.tell(returned);
     }
 }
