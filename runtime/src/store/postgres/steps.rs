@@ -73,7 +73,7 @@ const COMPLETE_STEPS: &str = "\
     from unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[]) as c (id, epoch, status, seq) \
     where s.id = c.id and s.epoch = c.epoch and s.status = 'running' \
       and not exists (select 1 from journal j where j.step_id = c.id and j.seq >= c.seq) \
-    returning s.id";
+    returning s.id, s.owner";
 
 const COMPLETE_RESULTS: &str = "\
     insert into execution_results (step_id, task_id, agent_id, execution_timestamp, status, input_tokens, \
@@ -85,8 +85,8 @@ const COMPLETE_RESULTS: &str = "\
 
 const COMPLETE_OUTBOX: &str = "\
     insert into outbox (task_id, step_id, owner) \
-    select n.task, n.step, s.owner \
-    from unnest($1::uuid[], $2::uuid[]) with ordinality as n (task, step, place) join steps s on s.id = n.step \
+    select n.task, n.step, n.owner \
+    from unnest($1::uuid[], $2::uuid[], $3::bigint[]) with ordinality as n (task, step, owner, place) \
     order by n.place \
     returning step_id as id, seq";
 
@@ -286,9 +286,10 @@ impl Operation<Session> for Complete {
                 .bind(column(batch, &round, |end| end.claim.epoch.0))
                 .bind(column(batch, &round, |end| end.status))
                 .bind(column(batch, &round, |end| i64::from(end.seq)));
-            let ended = ids(&session.returning(end_all).await?)?;
+            let rows = session.returning(end_all).await?;
+            let owners = rows.iter().map(owner).collect::<Result<HashMap<_, _>, _>>().map_err(|e| broken(&e))?;
             let (ended, refused): (Vec<usize>, Vec<usize>) =
-                round.into_iter().partition(|place| ended.contains(&batch[*place].claim.step.0));
+                round.into_iter().partition(|place| owners.contains_key(&batch[*place].claim.step));
             let refused: Vec<_> =
                 refused.into_iter().map(|place| (place, batch[place].claim, batch[place].seq)).collect();
             refuse(&refused, &mut answers, session).await?;
@@ -303,7 +304,8 @@ impl Operation<Session> for Complete {
                 session.write(Self::results(batch, &ended)).await?;
                 let outbox = sqlx::query(COMPLETE_OUTBOX)
                     .bind(column(batch, &ended, |end| end.claim.task.0))
-                    .bind(column(batch, &ended, |end| end.claim.step.0));
+                    .bind(column(batch, &ended, |end| end.claim.step.0))
+                    .bind(column(batch, &ended, |end| owners.get(&end.claim.step).copied()));
                 let rows = session.returning(outbox).await?;
                 let mut places =
                     rows.iter().map(place).collect::<Result<HashMap<_, _>, _>>().map_err(|e| broken(&e))?;
@@ -333,6 +335,12 @@ impl Operation<Session> for Complete {
         let seq = rows.first().map(|row| Stored::new(row, "outbox").get("seq")).transpose();
         Ok(seq.map_err(|error| broken(&error))?.map(|seq| Ok(Some(seq))))
     }
+}
+
+/// A step that has ended and who had it: whose it is to tell.
+fn owner(row: &PgRow) -> Result<(StepId, i64), Error> {
+    let row = Stored::new(row, "steps");
+    Ok((StepId(row.id("id")?), row.get("owner")?))
 }
 
 /// A step and its place in the outbox.
