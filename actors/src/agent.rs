@@ -41,7 +41,7 @@ pub enum AgentMessage {
 
 /// An agent actor.
 pub struct AgentActor {
-    stage: Stage,
+    stage: Arc<Stage>,
     path: String,
     tree: Tree,
     depth: Depth,
@@ -72,7 +72,7 @@ impl Steps {
 
 impl AgentActor {
     /// Starts one life of it.
-    pub async fn start(stage: Stage, context: ChildContext) -> Result<ActorCell, SpawnErr> {
+    pub async fn start(stage: Arc<Stage>, context: ChildContext) -> Result<ActorCell, SpawnErr> {
         let (path, tree, depth) = (context.path.clone(), context.tree.clone(), context.depth.clone());
         context.spawn(Self { stage, path, tree, depth }, ()).await
     }

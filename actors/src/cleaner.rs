@@ -67,7 +67,7 @@ pub struct Clean;
 
 /// The cleaner.
 pub struct Cleaner {
-    stage: Stage,
+    stage: Arc<Stage>,
     tally: Arc<Tally>,
 }
 
@@ -113,7 +113,7 @@ enum Then {
 
 impl Cleaner {
     /// How the root starts it.
-    pub(crate) fn child(stage: &Stage) -> ChildSpec {
+    pub(crate) fn child(stage: &Arc<Stage>) -> ChildSpec {
         let (stage, tally) = (stage.clone(), Arc::<Tally>::default());
         tally.observe(&stage);
         let start = move |context: ChildContext| {

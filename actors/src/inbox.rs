@@ -8,9 +8,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, join_all, poll_fn};
 use ractor::{ActorProcessingErr, ActorRef};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
@@ -32,20 +34,30 @@ use crate::work::{Tenure, Work};
 
 /// How long the inbox rests when the store does not accept.
 const STORE_REST: Duration = Duration::from_millis(500);
+/// Acceptances under way at a time: what comes while one is being committed is in the store's next transaction, not in the one
+/// after that.
+const TAKES_MAX: usize = 2;
 
 /// What an inbox is made of.
 #[derive(Clone)]
 pub struct InboxParts {
     /// What the node stands on.
-    pub stage: Stage,
+    pub stage: Arc<Stage>,
     /// For whom.
     pub agent: AgentName,
-    /// On which terms work is taken now; none is taken without.
-    pub terms: watch::Receiver<Option<Terms>>,
-    /// Whether anybody could work: no instance, no intake.
-    pub open: watch::Receiver<bool>,
+    /// What may come in now.
+    pub gate: watch::Receiver<Gate>,
     /// Where accepted work goes.
     pub pool: ActorRef<PoolMessage>,
+}
+
+/// What an inbox may take in, as its company says.
+#[derive(Default)]
+pub struct Gate {
+    /// On which terms; nothing without.
+    pub terms: Option<Terms>,
+    /// Whether anybody could work: no instance, no intake.
+    pub open: bool,
 }
 
 /// On which terms work is taken. They may change between two events, and never within one.
@@ -104,16 +116,14 @@ impl Inbox {
     }
 
     async fn run(&self) -> Result<(), ActorProcessingErr> {
-        let mut open = self.parts.open.clone();
-        let mut terms = self.parts.terms.clone();
+        let mut gate = self.parts.gate.clone();
         loop {
-            terms.wait_for(Option::is_some).await?;
-            open.wait_for(|open| *open).await?;
+            gate.wait_for(Gate::is_open).await?;
             let owner = self.parts.stage.lease.held().await;
             tokio::select! {
                 ended = self.take_all(owner) => ended?,
                 // What waits goes back to the queue with the consumer.
-                closed = open.wait_for(|open| !*open) => { closed?; }
+                closed = gate.wait_for(|gate| !gate.open) => { closed?; }
                 () = self.parts.stage.lease.lapsed() => {}
             }
         }
@@ -121,9 +131,9 @@ impl Inbox {
 
     /// Takes whatever comes, for this incarnation of the node, until it is to take nothing.
     async fn take_all(&self, owner: Incarnation) -> Result<(), ActorProcessingErr> {
-        let InboxParts { stage, agent, terms, .. } = &self.parts;
-        let mut news = terms.clone();
-        let Some(mut now) = news.borrow_and_update().clone() else { return Ok(()) };
+        let InboxParts { stage, agent, gate, .. } = &self.parts;
+        let mut news = gate.clone();
+        let Some(mut now) = news.borrow_and_update().terms.clone() else { return Ok(()) };
         if now.served.mode() == ExecutionMode::Continuous {
             tokio::select! {
                 () = Box::pin(self.former_work_ends()) => {}
@@ -134,6 +144,8 @@ impl Inbox {
         let queue = inbox_queue(agent);
         let mut waiting =
             Waiting::new(stage.ports.bus.consume(&queue, stage.options.prefetch).await?, stage.options.aging);
+        // Each in a box, as what else takes room only now and then: idle inboxes are many.
+        let mut under_way: Vec<BoxFuture<'_, _>> = Vec::new();
         loop {
             // First somebody who needs a place, then the place: an idle agent takes none from the busy ones.
             let ready = async {
@@ -147,17 +159,20 @@ impl Inbox {
                 biased;
                 changed = news.changed() => {
                     changed?;
-                    match news.borrow_and_update().clone() {
+                    match news.borrow_and_update().terms.clone() {
                         Some(terms) => now = terms,
                         None => return Ok(()),
                     }
                     continue;
                 }
-                slots = ready => slots?,
+                taken = next_of(&mut under_way) => {
+                    taken?;
+                    continue;
+                }
+                slots = ready, if under_way.len() < TAKES_MAX => slots?,
             };
             let deliveries = waiting.best(slots.len());
-            // In a box, as what else takes room only now and then: idle inboxes are many.
-            Box::pin(self.take(owner, &now, deliveries, slots)).await?;
+            under_way.push(self.take(owner, now.clone(), deliveries, slots).boxed());
         }
     }
 
@@ -199,12 +214,12 @@ impl Inbox {
     async fn take(
         &self,
         owner: Incarnation,
-        terms: &Terms,
+        terms: Terms,
         deliveries: Vec<Delivery>,
         slots: Vec<Slots>,
     ) -> Result<(), ActorProcessingErr> {
         let pairs = deliveries.into_iter().zip(slots);
-        let accepted = join_all(pairs.map(|(delivery, slots)| self.accept(owner, terms, delivery, slots)));
+        let accepted = join_all(pairs.map(|(delivery, slots)| self.accept(owner, &terms, delivery, slots)));
         let (mut work, mut refused) = (Vec::new(), 0);
         // Acknowledged here and not by each of them as it hears of its commit, which is in no order: a bus acknowledges what
         // comes in order in one go.
@@ -279,6 +294,26 @@ impl Inbox {
     }
 }
 
+/// The answer of whichever has one first, which is then no longer among them; never, of none.
+async fn next_of<T>(under_way: &mut Vec<BoxFuture<'_, T>>) -> T {
+    poll_fn(|context| {
+        for n in 0..under_way.len() {
+            if let Poll::Ready(answer) = under_way[n].poll_unpin(context) {
+                drop(under_way.remove(n));
+                return Poll::Ready(answer);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+impl Gate {
+    fn is_open(&self) -> bool {
+        self.open && self.terms.is_some()
+    }
+}
+
 impl Waiting {
     fn new(consumer: Consumer, aging: Duration) -> Self {
         Self { consumer, deliveries: BTreeMap::new(), taken: 0, aging, begun: Instant::now() }
@@ -297,7 +332,7 @@ impl Waiting {
     }
 
     fn gather(&mut self) {
-        while let Ok(delivery) = self.consumer.deliveries.try_recv() {
+        while let Some(delivery) = self.consumer.deliveries.try_recv() {
             self.put(delivery);
         }
     }
@@ -320,7 +355,6 @@ impl Waiting {
 mod tests {
     use async_trait::async_trait;
     use serde_json::json;
-    use tokio::sync::mpsc;
     use troupe_runtime::bus;
     use troupe_runtime::domain::event::Priority;
 
@@ -355,24 +389,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_urgent_go_first_until_the_others_have_waited_for_long_enough() {
-        let (sender, deliveries) = mpsc::channel(64);
+        let (sender, deliveries) = bus::handing::way();
         let mut waiting = Waiting::new(Consumer { deliveries, guard: Box::new(()) }, Duration::from_secs(10));
         for priority in [0, 5, 9, 4, 5] {
-            sender.send(delivery(priority)).await.unwrap();
+            sender.hand(delivery(priority)).unwrap();
         }
         assert!(waiting.come().await);
         assert_eq!(priorities(&waiting.best(3)), [9, 5, 5]);
         // 4 and 0 wait; one priority is worth ten seconds.
         tokio::time::advance(Duration::from_secs(9)).await;
-        sender.send(delivery(5)).await.unwrap();
+        sender.hand(delivery(5)).unwrap();
         assert_eq!(priorities(&waiting.best(1)), [5]);
         tokio::time::advance(Duration::from_secs(2)).await;
-        sender.send(delivery(5)).await.unwrap();
+        sender.hand(delivery(5)).unwrap();
         assert_eq!(priorities(&waiting.best(1)), [4]);
         // However many urgent ones come in, the least of them has its turn.
         for _ in 0..79 {
             tokio::time::advance(Duration::from_secs(1)).await;
-            sender.send(delivery(9)).await.unwrap();
+            sender.hand(delivery(9)).unwrap();
             assert_ne!(priorities(&waiting.best(1)), [0]);
         }
         assert_eq!(priorities(&waiting.best(2)), [0, 9]);

@@ -14,6 +14,7 @@
 
 mod hold;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
@@ -64,7 +65,7 @@ pub struct Renew;
 
 /// The lease's actor.
 pub struct Lease {
-    stage: Stage,
+    stage: Arc<Stage>,
 }
 
 /// Why a life of it ends.
@@ -78,7 +79,7 @@ enum Ended {
 
 impl Lease {
     /// How the root starts it. An end of its own is the node's end.
-    pub(crate) fn child(stage: &Stage) -> ChildSpec {
+    pub(crate) fn child(stage: &Arc<Stage>) -> ChildSpec {
         let stage = stage.clone();
         ChildSpec::new(LEASE, LEASE, move |context| Self::start(stage.clone(), context))
             .restart(Restart::Transient)
@@ -86,7 +87,7 @@ impl Lease {
             .revive_after(None)
     }
 
-    async fn start(stage: Stage, context: ChildContext) -> Result<ActorCell, SpawnErr> {
+    async fn start(stage: Arc<Stage>, context: ChildContext) -> Result<ActorCell, SpawnErr> {
         context.spawn(Self { stage }, ()).await
     }
 

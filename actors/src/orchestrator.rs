@@ -45,7 +45,7 @@ pub enum OrchestratorMessage {
 
 /// The orchestrator.
 pub struct Orchestrator {
-    stage: Stage,
+    stage: Arc<Stage>,
     roster: Roster,
     path: String,
     tree: Tree,
@@ -63,7 +63,7 @@ type Live = Arc<Mutex<BTreeMap<PoolId, ActorRef<PoolMessage>>>>;
 
 impl Orchestrator {
     /// Starts one life of it.
-    pub async fn start(stage: Stage, roster: Roster, context: ChildContext) -> Result<ActorCell, SpawnErr> {
+    pub async fn start(stage: Arc<Stage>, roster: Roster, context: ChildContext) -> Result<ActorCell, SpawnErr> {
         let (path, tree) = (context.path.clone(), context.tree.clone());
         context.spawn(Self { stage, roster, path, tree }, ()).await
     }

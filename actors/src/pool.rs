@@ -33,7 +33,7 @@ use crate::work::Work;
 
 /// A pool.
 pub struct Pool {
-    stage: Stage,
+    stage: Arc<Stage>,
     roster: Roster,
     id: PoolId,
     path: String,
@@ -52,7 +52,12 @@ pub struct Troop {
 
 impl Pool {
     /// Starts one life of it.
-    pub async fn start(stage: Stage, roster: Roster, id: PoolId, context: ChildContext) -> Result<ActorCell, SpawnErr> {
+    pub async fn start(
+        stage: Arc<Stage>,
+        roster: Roster,
+        id: PoolId,
+        context: ChildContext,
+    ) -> Result<ActorCell, SpawnErr> {
         let (path, tree) = (context.path.clone(), context.tree.clone());
         context.spawn(Self { stage, roster, id, path, tree }, ()).await
     }

@@ -46,7 +46,7 @@ pub struct Look;
 
 /// The recovery.
 pub struct Recovery {
-    stage: Stage,
+    stage: Arc<Stage>,
     roster: Roster,
     pool: FindPool,
 }
@@ -85,7 +85,7 @@ impl Seen {
 impl Recovery {
     /// Starts one life of it.
     pub async fn start(
-        stage: Stage,
+        stage: Arc<Stage>,
         roster: Roster,
         pool: FindPool,
         context: ChildContext,

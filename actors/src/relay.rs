@@ -46,7 +46,7 @@ const SHORT_PART: usize = 16;
 
 /// The relay.
 pub struct Relay {
-    stage: Stage,
+    stage: Arc<Stage>,
     roster: Roster,
 }
 
@@ -66,7 +66,7 @@ pub struct Desk {
 
 impl Relay {
     /// Starts one life of it; the roster says where each agent's answers go.
-    pub async fn start(stage: Stage, roster: Roster, context: ChildContext) -> Result<ActorCell, SpawnErr> {
+    pub async fn start(stage: Arc<Stage>, roster: Roster, context: ChildContext) -> Result<ActorCell, SpawnErr> {
         context.spawn(Self { stage, roster }, ()).await
     }
 

@@ -107,13 +107,12 @@ impl Default for Options {
     }
 }
 
-/// What is handed down the tree. Cheap to clone.
-#[derive(Clone)]
+/// What is handed down the tree, one for all of it.
 pub struct Stage {
     /// The ports.
     pub ports: Arc<Ports>,
     /// The limits.
-    pub options: Arc<Options>,
+    pub options: Options,
     /// Whether the node holds its lease, and as whom: nothing is begun without it.
     pub lease: Hold,
     /// All steps that this node works on.
@@ -141,7 +140,7 @@ impl Stage {
         Self {
             slots: Arc::new(Semaphore::new(options.steps_max)),
             relay: RelayHint::new(options.relay_queue),
-            options: Arc::new(options),
+            options,
             lease,
             in_hand: InHand::new(ports.clock.clone()),
             standings: Standings::default(),

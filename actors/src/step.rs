@@ -56,7 +56,7 @@ pub enum Beginning {
 
 /// One life of a step.
 pub struct StepLife {
-    stage: Stage,
+    stage: Arc<Stage>,
     work: Arc<Work>,
     beginning: Beginning,
 }
@@ -99,7 +99,7 @@ enum Stopped {
 impl StepLife {
     /// A life that has not begun.
     #[must_use]
-    pub const fn new(stage: Stage, work: Arc<Work>, beginning: Beginning) -> Self {
+    pub const fn new(stage: Arc<Stage>, work: Arc<Work>, beginning: Beginning) -> Self {
         Self { stage, work, beginning }
     }
 

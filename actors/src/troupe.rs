@@ -101,7 +101,7 @@ impl Faulty for Error {
 /// The running troupe.
 #[derive(Clone)]
 pub struct Troupe {
-    stage: Stage,
+    stage: Arc<Stage>,
     tree: Tree,
     root: ActorRef<RootMessage>,
     roster: Roster,
@@ -159,7 +159,7 @@ impl Troupe {
         observe(&ports.metrics, &lease);
 
         let tree = Tree::of_node(ports.clock.clone(), ports.models.redactor(), options.ledger);
-        let stage = Stage::new(ports, options, lease);
+        let stage = Arc::new(Stage::new(ports, options, lease));
         dismiss_strangers(&stage.ports, &members).await?;
         let roster = Roster::new(members, stage.options.pool_children_max);
         let (of_orchestrator, of_relay) = ((stage.clone(), roster.clone()), (stage.clone(), roster.clone()));
@@ -319,13 +319,13 @@ impl Troupe {
 
     /// What the node stands on.
     #[must_use]
-    pub const fn ports(&self) -> &Arc<Ports> {
+    pub fn ports(&self) -> &Arc<Ports> {
         &self.stage.ports
     }
 
     /// Whether the node holds its lease, and as whom.
     #[must_use]
-    pub const fn lease(&self) -> &Hold {
+    pub fn lease(&self) -> &Hold {
         &self.stage.lease
     }
 

@@ -70,7 +70,7 @@ pub struct Look;
 
 /// The vitals.
 pub struct Vitals {
-    stage: Stage,
+    stage: Arc<Stage>,
     tree: Tree,
 }
 
@@ -86,12 +86,12 @@ pub struct Chart {
 
 impl Vitals {
     /// The child of the orchestrator.
-    pub(crate) fn child(stage: &Stage) -> ChildSpec {
+    pub(crate) fn child(stage: &Arc<Stage>) -> ChildSpec {
         let stage = stage.clone();
         ChildSpec::new(VITALS, VITALS, move |context| Self::start(stage.clone(), context)).shutdown(Shutdown::Kill)
     }
 
-    async fn start(stage: Stage, context: ChildContext) -> Result<ActorCell, SpawnErr> {
+    async fn start(stage: Arc<Stage>, context: ChildContext) -> Result<ActorCell, SpawnErr> {
         let tree = context.tree.clone();
         context.spawn(Self { stage, tree }, ()).await
     }

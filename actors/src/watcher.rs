@@ -129,7 +129,7 @@ impl Watch {
 
 /// The watcher.
 pub struct Watcher {
-    stage: Stage,
+    stage: Arc<Stage>,
     roster: Roster,
     watch: Watch,
     root: ActorRef<RootMessage>,
@@ -141,13 +141,18 @@ pub struct Begin;
 
 impl Watcher {
     /// The child of the root.
-    pub(crate) fn child(stage: &Stage, roster: &Roster, watch: &Watch) -> ChildSpec {
+    pub(crate) fn child(stage: &Arc<Stage>, roster: &Roster, watch: &Watch) -> ChildSpec {
         let (stage, roster, watch) = (stage.clone(), roster.clone(), watch.clone());
         let start = move |context: ChildContext| Self::start(stage.clone(), roster.clone(), watch.clone(), context);
         ChildSpec::new(WATCHER, WATCHER, start).shutdown(Shutdown::Kill)
     }
 
-    async fn start(stage: Stage, roster: Roster, watch: Watch, context: ChildContext) -> Result<ActorCell, SpawnErr> {
+    async fn start(
+        stage: Arc<Stage>,
+        roster: Roster,
+        watch: Watch,
+        context: ChildContext,
+    ) -> Result<ActorCell, SpawnErr> {
         let root = ActorRef::from(context.supervisor.clone());
         context.spawn(Self { stage, roster, watch, root }, ()).await
     }

@@ -17,6 +17,7 @@
 
 pub mod conformance;
 pub mod embedded;
+pub mod handing;
 mod line;
 mod place;
 pub mod rabbitmq;
@@ -30,6 +31,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use self::handing::Deliveries;
 use crate::domain::event::Event;
 use crate::domain::topic::TopicPattern;
 use crate::fault::{Fault, Faulty};
@@ -210,7 +212,7 @@ pub trait Settle: Send + Sync + std::fmt::Debug {
 #[derive(Debug)]
 pub struct Consumer {
     /// Where the adapter puts deliveries; bounded by the prefetch.
-    pub deliveries: tokio::sync::mpsc::Receiver<Delivery>,
+    pub deliveries: Deliveries,
     /// Ends the consumer in the adapter when it is dropped.
     pub guard: Box<dyn std::any::Any + Send + Sync>,
 }
@@ -218,8 +220,13 @@ pub struct Consumer {
 impl Consumer {
     /// Waits for at least one delivery and takes up to `max` of those that are there; empty when the queue is gone.
     pub async fn next(&mut self, max: usize) -> Vec<Delivery> {
-        let mut taken = Vec::new();
-        self.deliveries.recv_many(&mut taken, max).await;
+        let mut taken: Vec<Delivery> = self.deliveries.recv().await.into_iter().collect();
+        while !taken.is_empty()
+            && taken.len() < max
+            && let Some(more) = self.deliveries.try_recv()
+        {
+            taken.push(more);
+        }
         taken
     }
 }

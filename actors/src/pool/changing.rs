@@ -194,14 +194,14 @@ impl Company {
             self.places = Places::new(at_work, ahead);
         }
         self.prepared.change(member.spec.clone(), member.served.as_ref().ok().cloned());
-        self.terms.send_replace(terms(&member, &self.places));
+        self.gate.send_modify(|gate| gate.terms = terms(&member, &self.places));
         (self.member, self.retired) = (member, false);
     }
 
     /// No more work; what is under way is finished.
     fn retire(&mut self) {
         self.retired = true;
-        self.terms.send_if_modified(|terms| terms.take().is_some());
+        self.gate.send_if_modified(|gate| gate.terms.take().is_some());
     }
 
     fn has_children(&self, children: &Children) -> bool {

@@ -15,7 +15,7 @@ use super::message::PoolMessage;
 use super::round_robin::RoundRobin;
 use super::view::Level;
 use crate::agent::{AgentActor, AgentMessage};
-use crate::inbox::{Inbox, InboxParts, Terms};
+use crate::inbox::{Gate, Inbox, InboxParts, Terms};
 use crate::places::Places;
 use crate::prepared::Prepared;
 use crate::roster::PoolId;
@@ -61,9 +61,8 @@ pub(super) struct Company {
     pub(super) prepared: Prepared,
     turn: RoundRobin,
     pub(super) places: Places,
-    open: watch::Sender<bool>,
-    /// What the inbox takes work for; nothing when it is to take none.
-    pub(super) terms: watch::Sender<Option<Terms>>,
+    /// What the inbox may take in.
+    pub(super) gate: watch::Sender<Gate>,
     /// Seats that get no more work, and go when theirs is done.
     pub(super) leaving: Vec<(Seat, String)>,
     /// Gone from the configuration, or from this pool: it finishes what it has.
@@ -85,9 +84,8 @@ impl Company {
                 stage.late.clone(),
             ),
             turn: RoundRobin::default(),
-            terms: watch::Sender::new(terms(&member, &places)),
+            gate: watch::Sender::new(Gate { terms: terms(&member, &places), open: false }),
             places,
-            open: watch::Sender::new(false),
             leaving: Vec::new(),
             retired: false,
             member,
@@ -107,7 +105,7 @@ impl Company {
     }
 
     /// The instances, then the inbox: nothing comes in before somebody can work.
-    pub(super) fn child_specs(&self, stage: &Stage, pool: &ActorRef<PoolMessage>) -> Vec<ChildSpec> {
+    pub(super) fn child_specs(&self, stage: &Arc<Stage>, pool: &ActorRef<PoolMessage>) -> Vec<ChildSpec> {
         let (budget, backoff) = (self.budget(), stage.options.backoff);
         let mut specs: Vec<ChildSpec> = (self.seats.iter().cloned())
             .map(|(_, id)| {
@@ -129,8 +127,7 @@ impl Company {
         let parts = InboxParts {
             stage: stage.clone(),
             agent: self.member.spec.name.clone(),
-            terms: self.terms.subscribe(),
-            open: self.open.subscribe(),
+            gate: self.gate.subscribe(),
             pool: pool.clone(),
         };
         let start = move |context| {
@@ -179,16 +176,15 @@ impl Company {
         if level != self.level.0 {
             self.level = (level, stage.ports.clock.now());
         }
-        if level == Level::Up
-            && !self.retired
-            && let Some(served) = self.prepared.ready()
-        {
-            // Of an agent that came ready late.
-            let late = || Terms { served, places: self.places.clone() };
-            self.terms.send_if_modified(|terms| terms.is_none().then(|| *terms = Some(late())).is_some());
-        }
-        let open = level == Level::Up && !stage.standings.is_paused(self.name());
-        self.open.send_if_modified(|was| std::mem::replace(was, open) != open);
+        let up = level == Level::Up;
+        // Of an agent that came ready late.
+        let late = if up && !self.retired { self.prepared.ready() } else { None };
+        let open = up && !stage.standings.is_paused(self.name());
+        self.gate.send_if_modified(|gate| {
+            let comes = late.filter(|_| gate.terms.is_none());
+            let comes = comes.map(|served| gate.terms = Some(Terms { served, places: self.places.clone() })).is_some();
+            std::mem::replace(&mut gate.open, open) != open || comes
+        });
     }
 
     /// Whether anybody could work, and since when that is so.

@@ -9,11 +9,11 @@ use tokio::sync::Semaphore;
 use troupe_runtime::domain::event::Event;
 use troupe_runtime::domain::ids::{StepId, TaskId};
 use troupe_runtime::domain::journal::Entry;
-use troupe_runtime::domain::step::Incarnation;
+use troupe_runtime::domain::step::{Epoch, Incarnation};
 use troupe_runtime::ports::Ports;
 use troupe_runtime::store::{
-    Acceptance, Accepted, Append, Cleaned, Damage, Error, Fork, Journal, NodeRow, Nodes, Renewal, Retention, Task,
-    TaskFilter, Tasks,
+    Acceptance, Accepted, Append, Claim, Cleaned, Completion, Damage, Error, Fork, Journal, NodeRow, Nodes, Orphan,
+    Renewal, Retention, Steps, Task, TaskFilter, Tasks,
 };
 
 /// A journal whose rows cannot be read while it is told so, and whose next append may be slow, or written without anybody
@@ -85,17 +85,77 @@ impl Journal for FallibleJournal {
     }
 }
 
-/// Tasks of which one cannot be read.
+/// Steps whose next end is committed only when a test says so.
+pub(crate) struct FallibleSteps {
+    inner: Arc<dyn Steps>,
+    pub(crate) is_slow: AtomicBool,
+    /// Ends that wait to be committed.
+    pub(crate) waiting: AtomicU32,
+    pub(crate) slow: Semaphore,
+}
+
+impl FallibleSteps {
+    pub(crate) fn before(ports: &mut Ports) -> Arc<Self> {
+        let steps = Arc::new(Self {
+            inner: ports.stores.steps.clone(),
+            is_slow: AtomicBool::new(false),
+            waiting: AtomicU32::new(0),
+            slow: Semaphore::new(0),
+        });
+        ports.stores.steps = steps.clone();
+        steps
+    }
+}
+
+#[async_trait]
+impl Steps for FallibleSteps {
+    async fn orphans(&self, after: i64, limit: usize) -> Result<Vec<Orphan>, Error> {
+        self.inner.orphans(after, limit).await
+    }
+
+    async fn owned(&self, owner: Incarnation, after: i64, limit: usize) -> Result<Vec<Orphan>, Error> {
+        self.inner.owned(owner, after, limit).await
+    }
+
+    async fn claim(&self, step: StepId, seen: Epoch, owner: Incarnation) -> Result<Option<Claim>, Error> {
+        self.inner.claim(step, seen, owner).await
+    }
+
+    async fn complete(&self, completion: Completion) -> Result<Option<i64>, Error> {
+        if self.is_slow.swap(false, Ordering::SeqCst) {
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            drop(self.slow.acquire().await);
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+        }
+        self.inner.complete(completion).await
+    }
+}
+
+/// Tasks of which one cannot be read, or that are accepted only when a test says so.
 pub(crate) struct FallibleTasks {
     inner: Arc<dyn Tasks>,
-    unreadable: TaskId,
+    unreadable: Option<TaskId>,
     /// How often somebody tried.
     pub(crate) tried: AtomicU32,
+    /// Acceptances that wait to be committed.
+    pub(crate) waiting: AtomicU32,
+    pub(crate) gate: Semaphore,
 }
 
 impl FallibleTasks {
     pub(crate) fn before(ports: &mut Ports, unreadable: TaskId) -> Arc<Self> {
-        let tasks = Arc::new(Self { inner: ports.stores.tasks.clone(), unreadable, tried: AtomicU32::new(0) });
+        Self::put_before(ports, Some(unreadable), Semaphore::MAX_PERMITS)
+    }
+
+    /// None is accepted before the gate lets it.
+    pub(crate) fn slow_before(ports: &mut Ports) -> Arc<Self> {
+        Self::put_before(ports, None, 0)
+    }
+
+    fn put_before(ports: &mut Ports, unreadable: Option<TaskId>, open: usize) -> Arc<Self> {
+        let (inner, gate) = (ports.stores.tasks.clone(), Semaphore::new(open));
+        let (tried, waiting) = (AtomicU32::new(0), AtomicU32::new(0));
+        let tasks = Arc::new(Self { inner, unreadable, tried, waiting, gate });
         ports.stores.tasks = tasks.clone();
         tasks
     }
@@ -104,6 +164,9 @@ impl FallibleTasks {
 #[async_trait]
 impl Tasks for FallibleTasks {
     async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, Error> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        drop(self.gate.acquire().await);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
         self.inner.accept(acceptance).await
     }
 
@@ -116,7 +179,7 @@ impl Tasks for FallibleTasks {
     }
 
     async fn event(&self, id: TaskId) -> Result<Option<Event>, Error> {
-        if id == self.unreadable {
+        if Some(id) == self.unreadable {
             self.tried.fetch_add(1, Ordering::SeqCst);
             return Err(Error::Corrupt(Damage::of("tasks", "event: no JSON").at(format!("task {id}"))));
         }

@@ -1,15 +1,19 @@
 //! How agents share the node: places, order, and what one of them may not do to the others.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use troupe_actors::stage::Options;
+use troupe_runtime::domain::agent::{AgentSpec, ExecutionMode};
 use troupe_runtime::domain::event::Event;
 use troupe_runtime::domain::fork::{Cut, ForkedFrom};
 use troupe_runtime::domain::ids::new_event_id;
 use troupe_runtime::domain::task::TaskStatus;
 use troupe_runtime::store::{Fork, NOBODY};
 
+use crate::fallible::{FallibleSteps, FallibleTasks};
 use crate::house::{House, Puppet, options, says, spec, until};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,6 +63,72 @@ async fn a_few_steps_are_accepted_ahead_and_wait_for_a_place() {
         assert_eq!((task.status, task.steps[0].attempts), (TaskStatus::Succeeded, 1), "{task:?}");
     }
     house.troupe.drain(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_is_free_before_the_end_is_committed_and_a_slot_after_it() {
+    let busy = Puppet::held(|_| says("here"));
+    let options = Options { steps_per_instance_max: 4, ..options() };
+    let looks = options.lease.look_every * 5;
+    let mut steps = None;
+    let house = House::open_on(tempfile::tempdir().unwrap(), vec![(spec("busy"), busy.clone())], options, |ports| {
+        steps = Some(FallibleSteps::before(ports));
+    });
+    let (house, steps) = (house.await, steps.unwrap());
+    let mut tasks = Vec::new();
+    for _ in 0..8 {
+        tasks.push(house.ask("busy", "are you there?").await);
+    }
+    let waiting = || {
+        let actors = house.troupe.tree().list();
+        actors.into_iter().filter(|actor| actor.step.as_deref() == Some("waits for a place")).count()
+    };
+    busy.called(4).await;
+    until(|| async { waiting() == 1 }).await;
+    // One answers, and its end is a transaction that takes its time: the one behind it calls meanwhile.
+    steps.is_slow.store(true, Ordering::SeqCst);
+    busy.gate.add_permits(1);
+    until(|| async { steps.waiting.load(Ordering::SeqCst) == 1 }).await;
+    busy.called(5).await;
+    let more = until(|| async { house.troupe.in_hand() != 5 || waiting() > 0 });
+    assert!(tokio::time::timeout(looks, more).await.is_err(), "what is not committed takes up its slot");
+    steps.slow.add_permits(1);
+    until(|| async { house.troupe.in_hand() == 5 && waiting() == 1 }).await;
+    busy.gate.add_permits(tasks.len());
+    for task in tasks {
+        assert_eq!(house.ended(task).await.status, TaskStatus::Succeeded);
+    }
+    house.troupe.drain(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_while_one_is_committed_is_accepted_beside_it_but_not_out_of_order() {
+    for (mode, beside) in [(ExecutionMode::Autonomous, 2), (ExecutionMode::Continuous, 1)] {
+        let spec = AgentSpec { execution_mode: mode, runs_as: mode, ..spec("busy") };
+        let mut tasks = None;
+        let house = House::open_on(
+            tempfile::tempdir().unwrap(),
+            vec![(spec, Puppet::new(|_| says("here")))],
+            options(),
+            |ports| {
+                tasks = Some(FallibleTasks::slow_before(ports));
+            },
+        );
+        let (house, store) = (house.await, tasks.unwrap());
+        let waiting = || store.waiting.load(Ordering::SeqCst);
+        let mut tasks = Vec::new();
+        for n in 1..=4 {
+            tasks.push(house.ask("busy", "are you there?").await);
+            until(|| async { waiting() == n.min(beside) }).await;
+        }
+        let more = until(|| async { waiting() > beside });
+        assert!(tokio::time::timeout(options().lease.look_every, more).await.is_err(), "{mode:?}: two at a time");
+        store.gate.add_permits(Semaphore::MAX_PERMITS);
+        for task in tasks {
+            assert_eq!(house.ended(task).await.status, TaskStatus::Succeeded);
+        }
+        house.troupe.drain(Duration::from_secs(5)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -262,7 +262,7 @@ async fn an_answer_that_is_too_large_for_the_bus_is_told_in_short_and_holds_up_n
     let mut replies = bus.consume(REPLY_QUEUE, 10).await.unwrap();
     let mut told = std::collections::BTreeMap::new();
     until(|| {
-        while let Ok(delivery) = replies.deliveries.try_recv() {
+        while let Some(delivery) = replies.deliveries.try_recv() {
             told.insert(delivery.event.subject.clone().unwrap(), delivery.event.data["output"].clone());
             delivery.settle.ack();
         }

@@ -6,7 +6,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
+use troupe_runtime::bus::handing::Handing;
 use troupe_runtime::bus::{self, Bus, Consumer, DeadLetter, Delivery, Health, QueueSpec, Routing, Settle};
 use troupe_runtime::domain::event::Event;
 use troupe_runtime::domain::ids::TaskId;
@@ -42,7 +43,7 @@ pub(super) struct TestBus {
 
 #[derive(Debug, Default)]
 struct Queue {
-    sender: Option<mpsc::Sender<Delivery>>,
+    sender: Option<Handing>,
     waiting: VecDeque<(Arc<Event>, u32, bool)>,
 }
 
@@ -104,7 +105,7 @@ fn hand(
         settled: Arc::clone(settled),
         queue: Arc::clone(queue),
     };
-    sender.try_send(Delivery { event, retrycount, redelivered, settle: Box::new(settle) }).unwrap();
+    sender.hand(Delivery { event, retrycount, redelivered, settle: Box::new(settle) }).unwrap();
 }
 
 #[async_trait]
@@ -137,8 +138,8 @@ impl Bus for TestBus {
         Err(bus::Error::NoQueue(queue.to_owned()))
     }
 
-    async fn consume(&self, _: &str, prefetch: usize) -> Result<Consumer, bus::Error> {
-        let (sender, deliveries) = mpsc::channel(prefetch);
+    async fn consume(&self, _: &str, _: usize) -> Result<Consumer, bus::Error> {
+        let (sender, deliveries) = bus::handing::way();
         let waiting = {
             let mut queue = self.queue.lock().unwrap();
             queue.sender = Some(sender);

@@ -40,6 +40,7 @@ use self::letters::{Bury, Purge, Replay};
 use self::queue::{Cell, Queue};
 use self::statements::{Declare, Forget, Put};
 use self::window::{Cache, Window};
+use super::handing::way;
 use super::place::{Aging, Place, now_us, rank};
 use super::routes::Routes;
 use super::{Bus, Consumer, DeadLetter, Error, Health, Options, PREFETCH_MAX, QueueSpec, Routing, detached};
@@ -196,8 +197,8 @@ impl Bus for EmbeddedBus {
         self.inner.refuse_closed()?;
         let cell = self.inner.cell(queue)?;
         let prefetch = prefetch.clamp(1, PREFETCH_MAX);
-        let (sender, deliveries) = mpsc::channel(prefetch);
-        let joined = self.inner.at(&cell, |state| (!state.is_gone()).then(|| state.join(sender, prefetch)));
+        let (handing, deliveries) = way();
+        let joined = self.inner.at(&cell, |state| (!state.is_gone()).then(|| state.join(handing, prefetch)));
         let consumer = joined.ok_or_else(|| Error::NoQueue(queue.to_owned()))?;
         let guard = Box::new(Guard { inner: self.inner.clone(), cell, consumer });
         Ok(Consumer { deliveries, guard })

@@ -1,15 +1,20 @@
 //! The consumers of one queue, served in turn, each within its prefetch; with a single active one, the eldest alone.
 //!
-//! Pure and without waiting: an adapter's queue holds one under its lock and asks whose turn it is. A channel that is
-//! taken out may hold deliveries, and these call back when they are dropped: drop it after the lock.
-
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
+//! Pure and without waiting: an adapter's queue holds one under its lock and asks whose turn it is. A way to a consumer that
+//! is taken out may hold deliveries, and these call back when they are dropped: drop it after the lock.
 
 use super::Delivery;
+use super::handing::Handing;
 
-/// The closed channels of consumers; to be dropped after the lock, for deliveries may be in them.
-pub(super) type Gone = Vec<mpsc::Sender<Delivery>>;
+/// What is to be dropped after the lock, for it may call back.
+#[derive(Debug, Default)]
+#[must_use]
+pub(super) struct Gone {
+    /// Ways to consumers that are served no more; deliveries may be on them.
+    pub(super) ways: Vec<Handing>,
+    /// What a consumer that went just then did not take.
+    pub(super) deliveries: Vec<Delivery>,
+}
 
 /// The consumers of one queue.
 #[derive(Debug)]
@@ -26,7 +31,7 @@ pub(super) struct Line {
 #[derive(Debug)]
 struct Served {
     id: u64,
-    deliveries: mpsc::Sender<Delivery>,
+    way: Handing,
     /// Deliveries that it may still be given.
     credit: usize,
 }
@@ -34,11 +39,9 @@ struct Served {
 /// What became of an offer.
 pub(super) enum Offer<'a> {
     /// It takes one, as consumer `id`; the credit for it is taken.
-    Taken(mpsc::Permit<'a, Delivery>, u64),
+    Taken(&'a Handing, u64),
     /// It is gone.
     Closed(u64),
-    /// It has no room, whatever its credit said.
-    Full,
 }
 
 impl Line {
@@ -59,23 +62,22 @@ impl Line {
     }
 
     /// Serves one more consumer; answers its number.
-    pub(super) fn join(&mut self, deliveries: mpsc::Sender<Delivery>, prefetch: usize) -> u64 {
+    pub(super) fn join(&mut self, way: Handing, prefetch: usize) -> u64 {
         self.last_id += 1;
-        self.consumers.push(Served { id: self.last_id, deliveries, credit: prefetch });
+        self.consumers.push(Served { id: self.last_id, way, credit: prefetch });
         self.last_id
     }
 
     /// Serves a consumer no more.
     #[must_use]
-    pub(super) fn part(&mut self, consumer: u64) -> Option<mpsc::Sender<Delivery>> {
+    pub(super) fn part(&mut self, consumer: u64) -> Option<Handing> {
         let index = self.consumers.iter().position(|served| served.id == consumer)?;
-        Some(self.consumers.remove(index).deliveries)
+        Some(self.consumers.remove(index).way)
     }
 
     /// Serves nobody any more.
-    #[must_use]
     pub(super) fn dismiss(&mut self) -> Gone {
-        self.consumers.drain(..).map(|served| served.deliveries).collect()
+        Gone { ways: self.consumers.drain(..).map(|served| served.way).collect(), deliveries: Vec::new() }
     }
 
     /// A consumer has settled one of its deliveries.
@@ -99,19 +101,12 @@ impl Line {
     /// Offers the next delivery to whom [`Line::next`] has named.
     pub(super) fn offer(&mut self, index: usize) -> Offer<'_> {
         let served = &mut self.consumers[index];
-        match served.deliveries.try_reserve() {
-            Ok(permit) => {
-                served.credit -= 1;
-                self.turn = index + 1;
-                Offer::Taken(permit, served.id)
-            }
-            Err(TrySendError::Closed(())) => Offer::Closed(served.id),
-            // Credit and room go together; were they not to, it waits for its next settlement.
-            Err(TrySendError::Full(())) => {
-                served.credit = 0;
-                Offer::Full
-            }
+        if served.way.is_closed() {
+            return Offer::Closed(served.id);
         }
+        served.credit -= 1;
+        self.turn = index + 1;
+        Offer::Taken(&served.way, served.id)
     }
 
     /// How many of the consumers, the eldest first, are served at all.
@@ -123,19 +118,18 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::handing::way;
 
     fn turns(line: &mut Line, count: usize) -> Vec<u64> {
         let mut served = Vec::new();
         for _ in 0..count {
             let Some(index) = line.next() else { break };
             let closed = match line.offer(index) {
-                Offer::Taken(permit, id) => {
-                    drop(permit);
+                Offer::Taken(_, id) => {
                     served.push(id);
                     None
                 }
                 Offer::Closed(id) => Some(id),
-                Offer::Full => None,
             };
             drop(closed.and_then(|id| line.part(id)));
         }
@@ -145,7 +139,7 @@ mod tests {
     #[test]
     fn everybody_has_its_turn_within_its_credit() {
         let mut line = Line::new(false);
-        let ((one, _r1), (two, _r2)) = (mpsc::channel(9), mpsc::channel(9));
+        let ((one, _r1), (two, _r2)) = (way(), way());
         let (one, two) = (line.join(one, 3), line.join(two, 1));
         assert_eq!(turns(&mut line, 9), [one, two, one, one]);
         line.credit(two);
@@ -155,7 +149,7 @@ mod tests {
     #[test]
     fn the_eldest_alone_is_served_until_it_is_gone() {
         let mut line = Line::new(true);
-        let ((one, r1), (two, _r2)) = (mpsc::channel(9), mpsc::channel(9));
+        let ((one, r1), (two, _r2)) = (way(), way());
         let (one, two) = (line.join(one, 2), line.join(two, 1));
         assert_eq!(turns(&mut line, 9), [one, one]);
         line.credit(one);

@@ -48,7 +48,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lapin::Channel;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -63,6 +63,7 @@ use self::log::Log;
 pub use self::open::{OpenError, Options, backoff};
 use self::publisher::Publisher;
 use self::room::{Rooms, Waits};
+use super::handing::{Handing, way};
 use super::{Bus, Consumer, DeadLetter, Error, Health, PREFETCH_MAX, QueueSpec, Routing, detached};
 use crate::domain::event::Event;
 
@@ -153,8 +154,8 @@ impl Bus for RabbitBus {
         self.inner.refuse_closed()?;
         let single_active = self.inner.single_active(queue).await?;
         let prefetch = prefetch.clamp(1, PREFETCH_MAX);
-        let (sender, deliveries) = mpsc::channel(prefetch);
-        let (intake, consumer) = self.inner.join(queue, single_active, sender, prefetch);
+        let (handing, deliveries) = way();
+        let (intake, consumer) = self.inner.join(queue, single_active, handing, prefetch);
         Ok(Consumer { deliveries, guard: Box::new(Guard { intake, consumer }) })
     }
 
@@ -257,13 +258,7 @@ impl Inner {
     }
 
     /// Serves one more consumer of a queue.
-    fn join(
-        self: &Arc<Self>,
-        queue: &str,
-        single_active: bool,
-        deliveries: mpsc::Sender<super::Delivery>,
-        prefetch: usize,
-    ) -> (Arc<Intake>, u64) {
+    fn join(self: &Arc<Self>, queue: &str, single_active: bool, way: Handing, prefetch: usize) -> (Arc<Intake>, u64) {
         self.intakes(|intakes| {
             let intake = intakes.entry(queue.to_owned()).or_insert_with(|| {
                 let seat = self.links.seat(|| self.another_link());
@@ -271,7 +266,7 @@ impl Inner {
                 self.consuming.spawn(intake.clone().run(orders));
                 intake
             });
-            let consumer = intake.join(deliveries, prefetch);
+            let consumer = intake.join(way, prefetch);
             (intake.clone(), consumer)
         })
     }

@@ -14,11 +14,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::mpsc;
-
 use super::Inner;
 use super::delivery::Handle;
 use super::window::{Body, Cache, Front, Waiting, Window};
+use crate::bus::handing::Handing;
 use crate::bus::line::{Gone, Line, Offer};
 use crate::bus::place::Place;
 use crate::bus::routes::Named;
@@ -190,13 +189,13 @@ impl Queue {
     }
 
     /// Serves one more consumer; answers its number.
-    pub(super) fn join(&mut self, deliveries: mpsc::Sender<Delivery>, prefetch: usize) -> u64 {
-        self.line.join(deliveries, prefetch)
+    pub(super) fn join(&mut self, way: Handing, prefetch: usize) -> u64 {
+        self.line.join(way, prefetch)
     }
 
     /// A consumer is gone: what it holds goes back to its place.
     #[must_use]
-    pub(super) fn part(&mut self, consumer: u64) -> Option<mpsc::Sender<Delivery>> {
+    pub(super) fn part(&mut self, consumer: u64) -> Option<Handing> {
         let gone = self.line.part(consumer)?;
         let held: Vec<(i64, u64)> = self
             .flights
@@ -211,7 +210,6 @@ impl Queue {
     }
 
     /// The bus closes: consumers see the end; what they hold can still be settled.
-    #[must_use]
     pub(super) fn dismiss(&mut self) -> Gone {
         self.line.dismiss()
     }
@@ -252,9 +250,8 @@ impl Queue {
     }
 
     /// Hands out what can be handed out, best first, to the consumers in turn.
-    #[must_use]
     pub(super) fn hand_over(&mut self, inner: &Arc<Inner>, cell: &Arc<Cell>) -> Gone {
-        let mut gone = Gone::new();
+        let mut gone = Gone::default();
         while let Some(index) = self.line.next() {
             match self.window.front() {
                 Front::Ready if self.is_overtaking() => break,
@@ -267,22 +264,22 @@ impl Queue {
             }
             let token = self.token();
             let closed = match self.line.offer(index) {
-                Offer::Taken(permit, consumer) => {
+                Offer::Taken(way, consumer) => {
                     let Some((place, waiting, body)) = self.window.pop() else { break };
                     let flight = Flight::new(token, consumer, place, &waiting, &body);
-                    permit.send(Delivery {
+                    let handed = way.hand(Delivery {
                         event: flight.event.clone(),
                         retrycount: waiting.retrycount,
                         redelivered: waiting.redelivered,
                         settle: Box::new(Handle::new(inner.clone(), cell.clone(), place.seq, token)),
                     });
+                    gone.deliveries.extend(handed.err());
                     self.flights.insert(place.seq, flight);
                     None
                 }
                 Offer::Closed(consumer) => Some(consumer),
-                Offer::Full => None,
             };
-            gone.extend(closed.and_then(|consumer| self.part(consumer)));
+            gone.ways.extend(closed.and_then(|consumer| self.part(consumer)));
         }
         gone
     }

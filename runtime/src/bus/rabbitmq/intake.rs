@@ -22,8 +22,9 @@ use super::acks::{Acks, Tags};
 use super::links::Seat;
 use super::shelf::{Held, Shelf};
 use super::{Inner, PAUSE_FIRST, PAUSE_MAX, topology, wire};
+use crate::bus::handing::Handing;
 use crate::bus::place::Aging;
-use crate::bus::{DeadLetter, Delivery, Error};
+use crate::bus::{DeadLetter, Error};
 
 /// Orders that are carried out at once.
 const ORDERS_AT_ONCE: usize = 4096;
@@ -124,8 +125,8 @@ impl Intake {
     }
 
     /// Serves one more consumer; answers its number.
-    pub(super) fn join(self: &Arc<Self>, deliveries: mpsc::Sender<Delivery>, prefetch: usize) -> u64 {
-        let consumer = self.at(|shelf| shelf.join(deliveries, prefetch));
+    pub(super) fn join(self: &Arc<Self>, way: Handing, prefetch: usize) -> u64 {
+        let consumer = self.at(|shelf| shelf.join(way, prefetch));
         self.stir.notify_one();
         consumer
     }

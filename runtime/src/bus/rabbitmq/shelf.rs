@@ -16,12 +16,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 use super::delivery::Handle;
 use super::intake::Intake;
 use super::wire::Past;
 use crate::bus::Delivery;
+use crate::bus::handing::Handing;
 use crate::bus::line::{Gone, Line, Offer};
 use crate::bus::place::{Aging, Place, RANKS, now_us, rank};
 use crate::domain::event::Event;
@@ -199,13 +198,13 @@ impl Shelf {
     }
 
     /// Serves one more consumer; answers its number.
-    pub(super) fn join(&mut self, deliveries: mpsc::Sender<Delivery>, prefetch: usize) -> u64 {
-        self.line.join(deliveries, prefetch)
+    pub(super) fn join(&mut self, way: Handing, prefetch: usize) -> u64 {
+        self.line.join(way, prefetch)
     }
 
     /// A consumer is gone: what it holds goes back to its place.
     #[must_use]
-    pub(super) fn part(&mut self, consumer: u64) -> Option<mpsc::Sender<Delivery>> {
+    pub(super) fn part(&mut self, consumer: u64) -> Option<Handing> {
         let gone = self.line.part(consumer)?;
         let held: Vec<(i64, u64)> = self
             .flights
@@ -220,7 +219,6 @@ impl Shelf {
     }
 
     /// Consumers see the end; what they hold can still be settled.
-    #[must_use]
     pub(super) fn dismiss(&mut self) -> Gone {
         self.line.dismiss()
     }
@@ -259,32 +257,31 @@ impl Shelf {
     }
 
     /// Hands out what can be handed out, best first, to the consumers in turn.
-    #[must_use]
     pub(super) fn hand_over(&mut self, intake: &Arc<Intake>) -> Gone {
-        let mut gone = Gone::new();
+        let mut gone = Gone::default();
         while let Some(index) = self.line.next() {
             if self.gathering || self.is_overtaking() {
                 break;
             }
             let closed = match self.line.offer(index) {
-                Offer::Taken(permit, consumer) => {
+                Offer::Taken(way, consumer) => {
                     let Some((place, held)) = self.ready.pop_first() else { break };
                     self.last_token += 1;
                     let token = self.last_token;
-                    permit.send(Delivery {
+                    let handed = way.hand(Delivery {
                         event: held.event.clone(),
                         retrycount: held.past.retrycount,
                         redelivered: held.redelivered || held.past.retrycount > 0,
                         settle: Box::new(Handle::new(intake.clone(), place.seq, token)),
                     });
+                    gone.deliveries.extend(handed.err());
                     let flight = Flight { token, held, place, consumer, life: self.life, settling: false };
                     self.flights.insert(place.seq, flight);
                     None
                 }
                 Offer::Closed(consumer) => Some(consumer),
-                Offer::Full => None,
             };
-            gone.extend(closed.and_then(|consumer| self.part(consumer)));
+            gone.ways.extend(closed.and_then(|consumer| self.part(consumer)));
         }
         gone
     }
