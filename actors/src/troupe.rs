@@ -37,7 +37,7 @@ use crate::root::{ORCHESTRATOR, Root, RootMessage};
 use crate::roster::{Roster, Standing};
 use crate::served::Served;
 use crate::stage::{Options, Stage};
-use crate::watcher::{Watch, Watcher};
+use crate::watcher::Watcher;
 
 /// How often a waiter looks at the store although nobody told it anything.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -118,15 +118,12 @@ impl Troupe {
     /// When the bus or the store does not answer, or the root cannot be started.
     pub async fn start(
         ports: Arc<Ports>,
-        specs: Vec<AgentSpec>,
+        specs: Vec<impl Into<Arc<AgentSpec>>>,
         options: Options,
         doors: Vec<ChildSpec>,
     ) -> Result<(Self, JoinHandle<()>), Error> {
-        // One copy of each spec, where the watcher keeps one too.
-        let watched = options.watch.as_ref().map(Watch::specs).unwrap_or_default();
         let members = specs.into_iter().map(|spec| {
-            let same = watched.get(spec.name.as_str()).filter(|watched| ***watched == spec).cloned();
-            let spec = same.unwrap_or_else(|| Arc::new(spec));
+            let spec: Arc<AgentSpec> = spec.into();
             let served = Served::prepare(&ports, spec.clone()).map(Arc::new).map_err(|reason| {
                 tracing::error!(agent = %spec.name, %reason, "the agent is unavailable");
                 reason.to_string()

@@ -8,7 +8,6 @@
 //!
 //! Looking, not being told: a mounted folder (Kubernetes, NFS, a container's) does not tell.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,7 +18,6 @@ use ractor_cluster_derive::RactorMessage;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use troupe_runtime::config::{LastGood, Loaded, Stamp, Wanted};
-use troupe_runtime::domain::agent::AgentSpec;
 use troupe_runtime::live::Live;
 use troupe_runtime::supervision::{ChildContext, ChildSpec, Shutdown};
 
@@ -31,8 +29,8 @@ use crate::stage::Stage;
 
 /// The watcher's segment in the tree.
 pub(crate) const WATCHER: &str = "watcher";
-/// A look may take this part of the time between two; with very many files they are rarer than they should be.
-const LOOK_PART: u32 = 20;
+/// A look may take a tenth of the time between two: with very many files they are rarer than they should be.
+const LOOK_PART: u32 = 10;
 
 /// When the folder is looked at and read.
 #[derive(Debug, Clone)]
@@ -96,11 +94,6 @@ impl Watch {
         let problems = good.take_in(loaded).problems.iter().map(ToString::to_string).collect();
         let memory = Arc::new(Mutex::new(Memory { good, problems, stamp: Some(stamp) }));
         Self { look: Arc::new(look), read: Arc::new(read), options: options.into(), memory }
-    }
-
-    /// The specs as the folder had them last, by name.
-    pub(crate) fn specs(&self) -> BTreeMap<String, Arc<AgentSpec>> {
-        self.remember(|memory| memory.good.specs())
     }
 
     /// What was wrong with the folder at the start.
@@ -167,7 +160,8 @@ impl Watcher {
             let stamp = self.watch.look().await?;
             let least = begun.elapsed() * LOOK_PART;
             match unrest.look(stamp, Instant::now(), &self.watch.options.get()) {
-                Next::Wait(wait) => tokio::time::sleep(wait.max(least)).await,
+                // A change that was seen is waited for exactly: that lasts no longer than `settle_max`.
+                Next::Wait(wait) => tokio::time::sleep(if unrest.rests() { wait.max(least) } else { wait }).await,
                 Next::Read { in_unrest } => {
                     let wanted = self.watch.read().await?;
                     let Outcome { changed, again } = reload(&self.stage.ports, &self.roster, &wanted).await;
@@ -254,6 +248,10 @@ impl Unrest {
         } else {
             Next::Wait(rested.min(patience).min(options.look_every))
         }
+    }
+
+    const fn rests(&self) -> bool {
+        self.since.is_none()
     }
 
     /// The folder was read. What was read while it changed may be half of something: it is read once more when it rests.

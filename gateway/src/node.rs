@@ -105,7 +105,7 @@ impl Node {
     pub async fn start(
         config: NodeConfig,
         secrets: Secrets,
-        agents: Vec<AgentSpec>,
+        agents: Vec<Arc<AgentSpec>>,
         upkeep: Option<Arc<Upkeep>>,
     ) -> Result<Self, StartError> {
         let begun = Instant::now();

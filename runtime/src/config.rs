@@ -24,8 +24,8 @@ mod table;
 mod yaml;
 
 pub use agent::{
-    LastGood, Loaded, Stamp, Wanted, Wish, agent_schema, changed, load_agents, missing_secrets, parse_agent,
-    secret_names,
+    Kept, LastGood, Loaded, Stamp, Wanted, Wish, agent_schema, changed, load_agents, load_agents_again,
+    missing_secrets, parse_agent, secret_names,
 };
 pub use nearest::nearest;
 pub use node::{

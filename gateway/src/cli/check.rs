@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
@@ -33,7 +34,7 @@ pub struct CheckArgs {
 #[derive(Debug, Default)]
 pub struct Found {
     /// Agents that are well, with their files.
-    pub agents: Vec<(AgentSpec, PathBuf)>,
+    pub agents: Vec<(Arc<AgentSpec>, PathBuf)>,
     /// Everything that is wrong.
     pub problems: Vec<Problem>,
     /// Node files that are well.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use troupe_runtime::config::{LivingSources, NodeConfig, Problem, Problems, Sources, Stamp, load_agents};
+use troupe_runtime::config::{Kept, LivingSources, NodeConfig, Problem, Problems, Sources, Stamp, load_agents_again};
 use troupe_runtime::domain::agent::AgentSpec;
 use troupe_runtime::secret::Secrets;
 use troupe_runtime::telemetry::logs;
@@ -84,7 +84,7 @@ pub struct Plan {
     /// Values for `${NAME}`.
     pub secrets: Secrets,
     /// The agents that can run.
-    pub agents: Vec<AgentSpec>,
+    pub agents: Vec<Arc<AgentSpec>>,
     /// What is wrong with the others, and what has no effect.
     pub warnings: Vec<Problem>,
     /// What gives changes of all this their effect.
@@ -152,7 +152,8 @@ pub fn plan(sources: &Sources) -> Result<Plan, Problems> {
     // Looked at before it is read: what changes meanwhile is seen as a change.
     let files = living.files().into_iter().chain(secrets.files());
     let stamp = Stamp::of_with(&config.agents.dir, files.collect());
-    let loaded = load_agents(&config.agents.dir, &config.agents);
+    let mut kept = Kept::default();
+    let loaded = load_agents_again(&config.agents.dir, &config.agents, &mut kept);
     let missing: Vec<Problem> = loaded.agents.iter().flat_map(|(spec, path)| lacking(spec, path, &secrets)).collect();
     if !missing.is_empty() {
         return Err(Problems(missing.into_iter().chain(loaded.errors).collect()));
@@ -167,7 +168,7 @@ pub fn plan(sources: &Sources) -> Result<Plan, Problems> {
     let mut warnings = sources.warnings();
     warnings.extend(loaded.errors.iter().cloned());
     let agents = loaded.agents.iter().map(|(spec, _)| spec.clone()).collect();
-    let upkeep = Upkeep::new(living, secrets.clone(), (config.clone(), dials), (stamp, loaded));
+    let upkeep = Upkeep::new(living, secrets.clone(), (config.clone(), dials), (stamp, loaded, kept));
     Ok(Plan { config, secrets, agents, warnings, upkeep })
 }
 

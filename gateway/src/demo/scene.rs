@@ -54,7 +54,7 @@ impl Scene {
         config.slack.api_base = slack.base_url();
         config.slack.response_hosts = vec!["127.0.0.1".to_owned()];
 
-        let node = Node::start(config, role.secrets(), vec![role.read()?], None).await?;
+        let node = Node::start(config, role.secrets(), vec![role.read()?.into()], None).await?;
         let url = format!("http://{}", node.admin_addr);
         let client = Client::new(ClientOptions { url, timeout: options.patience, ..ClientOptions::default() })?;
         let (public, voice, live) = (node.http_addr, role.voice().to_owned(), role.is_live());

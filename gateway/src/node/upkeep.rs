@@ -13,7 +13,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use troupe_actors::watcher::Watch;
-use troupe_runtime::config::{LivingSources, Loaded, NodeConfig, NodeKey, Problem, Problems, Stamp, load_agents};
+use troupe_runtime::config::{
+    Kept, LivingSources, Loaded, NodeConfig, NodeKey, Problem, Problems, Stamp, load_agents_again,
+};
 use troupe_runtime::domain::agent::AgentSpec;
 use troupe_runtime::secret::Secrets;
 use troupe_runtime::telemetry::logs::Filter;
@@ -34,6 +36,8 @@ pub struct Upkeep {
     now: Mutex<Now>,
     /// How everything looked at the start, and what the folder gave; the watch takes it.
     begun: Mutex<Option<(Stamp, Loaded)>>,
+    /// What the files of the folder gave.
+    kept: Mutex<Kept>,
 }
 
 /// What was read last.
@@ -51,10 +55,11 @@ impl Upkeep {
         sources: LivingSources,
         secrets: Secrets,
         (config, dials): (NodeConfig, Dials),
-        begun: (Stamp, Loaded),
+        (stamp, loaded, kept): (Stamp, Loaded, Kept),
     ) -> Arc<Self> {
         let (started, now) = (config.clone(), Mutex::new(Now { config, waiting: Vec::new() }));
-        Arc::new(Self { sources, secrets, started, dials, log: OnceLock::new(), now, begun: Mutex::new(Some(begun)) })
+        let (begun, kept) = (Mutex::new(Some((stamp, loaded))), Mutex::new(kept));
+        Arc::new(Self { sources, secrets, started, dials, log: OnceLock::new(), now, begun, kept })
     }
 
     /// Has changes of `log.filter` their effect there; the first one counts.
@@ -95,8 +100,14 @@ impl Upkeep {
             Err(Problems(found)) => problems.extend(found),
         }
         let limits = self.dials.agents.get();
-        let mut loaded = load_agents(&limits.dir, &limits);
-        let lacks = |(spec, path): &(AgentSpec, PathBuf)| (path.clone(), lacking(spec, path, &self.secrets));
+        let mut loaded = {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.age() >= self.dials.watcher.get().reread_every {
+                kept.forget();
+            }
+            load_agents_again(&limits.dir, &limits, &mut kept)
+        };
+        let lacks = |(spec, path): &(Arc<AgentSpec>, PathBuf)| (path.clone(), lacking(spec, path, &self.secrets));
         let short: Vec<_> = loaded.agents.iter().map(lacks).filter(|(_, missing)| !missing.is_empty()).collect();
         for (path, missing) in short {
             loaded.refuse(&path, missing);

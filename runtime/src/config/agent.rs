@@ -8,6 +8,7 @@ mod build;
 mod changes;
 mod folder;
 mod formats;
+mod kept;
 mod keys;
 mod last_good;
 mod rules;
@@ -24,7 +25,8 @@ use super::yaml::{YamlBudget, parse};
 use crate::domain::agent::{AgentName, AgentSpec};
 
 pub use changes::changed;
-pub use folder::{Loaded, load_agents};
+pub use folder::{Loaded, load_agents, load_agents_again};
+pub use kept::Kept;
 pub use last_good::{LastGood, Wanted, Wish};
 pub use secrets::{missing_secrets, secret_names};
 pub use stamp::Stamp;
@@ -35,7 +37,7 @@ use super::node::Agents;
 ///
 /// What needs other files (names used twice, unknown agents in a team) is checked by [`load_agents`].
 pub fn parse_agent(path: &str, text: &str, limits: &Agents) -> Result<AgentSpec, Problems> {
-    Reading::of(path, text, limits).spec.map_err(Problems)
+    Reading::of(path, text, limits).spec.map(Arc::unwrap_or_clone).map_err(Problems)
 }
 
 /// The JSON Schema of an agent spec, for editors and `troupe schema agent`.
@@ -49,10 +51,17 @@ struct Reading {
     name: Option<(AgentName, At)>,
     /// The members of its team and where they stand.
     team: Vec<(AgentName, At)>,
-    spec: Result<AgentSpec, Vec<Problem>>,
+    spec: Result<Arc<AgentSpec>, Vec<Problem>>,
 }
 
 impl Reading {
+    /// Of a file that was read before and is what it was; where in it something stands is not known any more.
+    fn again(spec: Arc<AgentSpec>) -> Self {
+        let somewhere = |name: &AgentName| (name.clone(), At::named(""));
+        let (name, team) = (Some(somewhere(&spec.name)), spec.team.iter().map(somewhere).collect());
+        Self { name, team, spec: Ok(spec) }
+    }
+
     fn of(path: &str, text: &str, limits: &Agents) -> Self {
         let path: Arc<str> = path.into();
         let budget = YamlBudget {
@@ -75,7 +84,7 @@ impl Reading {
         Self {
             name: root.get("name").and_then(name_at),
             team: team.iter().filter_map(name_at).collect(),
-            spec: spec.map_err(|mut problems| {
+            spec: spec.map(Arc::new).map_err(|mut problems| {
                 if problems.0.is_empty() {
                     // Not reachable while the check covers what `build` reads; said instead of lost.
                     problems.0.push(root.at.problem("the spec cannot be read although each key is right: a bug"));

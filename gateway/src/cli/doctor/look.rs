@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use troupe_runtime::bus::rabbitmq::{self, RabbitBus};
 use troupe_runtime::config::{Agents, load_agents, secret_names};
-use troupe_runtime::domain::agent::{ModelSpec, ProviderKind};
+use troupe_runtime::domain::agent::{AgentSpec, ModelSpec, ProviderKind};
 use troupe_runtime::postgres;
 use troupe_runtime::secret::{ExposeSecret as _, SecretString, Secrets};
 use troupe_runtime::sqlite::FILE_NAME;
@@ -149,7 +149,7 @@ pub(super) async fn models(limits: &Agents, secrets: &Secrets) -> Vec<Finding> {
     let mut providers: BTreeMap<&str, Vec<(String, ModelSpec)>> = BTreeMap::new();
     for (spec, _) in load_agents(&limits.dir, limits).agents {
         for model in spec.models.iter().filter(|model| model.provider != ProviderKind::Scripted) {
-            let mut alone = spec.clone();
+            let mut alone = AgentSpec::clone(&spec);
             alone.models = vec![model.clone()];
             alone.tools.clear();
             let name = secret_names(&alone).into_iter().find(|name| !secrets.is_set(name));

@@ -4,20 +4,24 @@
 //! counts: a team that names it is right, and the one who reads the problems should see the cause and no echo.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::super::nearest::nearest;
 use super::super::node::Agents;
-use super::super::problem::{At, Problem, Problems};
+use super::super::problem::{At, Problem};
 use super::Reading;
+use super::kept::Kept;
+use super::stamp::{Outside, followed};
 use crate::domain::agent::{AgentName, AgentSpec, ExecutionMode};
 
 /// What a folder gave.
 #[derive(Debug, Clone, Default)]
 pub struct Loaded {
     /// The agents that may run, in the order of their files.
-    pub agents: Vec<(AgentSpec, PathBuf)>,
+    pub agents: Vec<(Arc<AgentSpec>, PathBuf)>,
     /// Everything that is wrong with the others.
     pub errors: Vec<Problem>,
     /// Files that are there and give no agent.
@@ -31,48 +35,95 @@ pub struct Loaded {
 /// `dir` may be one file (`troupe check FILE`): it is read alone, and whom its team names is not asked.
 #[must_use]
 pub fn load_agents(dir: &Path, limits: &Agents) -> Loaded {
-    let mut problems = Problems::default();
-    let mut files = match spec_files(dir) {
-        Ok(files) => files,
-        Err(problem) => return Loaded { errors: vec![problem], unread: true, ..Loaded::default() },
-    };
-    let mut refused = Vec::new();
-    if files.len() > limits.files_max {
-        let (there, max) = (files.len(), limits.files_max);
-        let message = format!("{there} files, at most {max} are read; agents.files_max sets it");
-        problems.0.push(Problem::of(dir.display().to_string(), message));
-        refused.extend(files.split_off(max));
-    }
-    let mut readings = Vec::new();
-    for path in files {
-        let shown = path.display().to_string();
-        match read(&path, limits.file_bytes_max) {
-            Ok(text) => readings.push((path, Reading::of(&shown, &text, limits))),
-            Err(why) => {
-                problems.0.push(Problem::of(shown, why));
-                refused.push(path);
-            }
-        }
-    }
-    refuse_second_names(&mut readings);
-    if !dir.is_file() {
-        refuse_strangers(&mut readings);
-    }
-    refuse_circles(&mut readings);
+    load_agents_again(dir, limits, &mut Kept::default())
+}
 
-    let mut agents = Vec::new();
-    for (path, reading) in readings {
-        match reading.spec {
-            Ok(spec) => agents.push((spec, path)),
-            Err(found) => {
-                problems.0.extend(found);
-                refused.push(path);
-            }
+/// The same, of a folder that was read before: a file that is what it was is not read again.
+#[must_use]
+pub fn load_agents_again(dir: &Path, limits: &Agents, kept: &mut Kept) -> Loaded {
+    kept.begin(limits);
+    loop {
+        match Read::of(dir, limits, kept).map(|read| read.loaded(dir, kept)) {
+            Ok((loaded, false)) => return loaded,
+            // Told with places in the files, which only reading tells; then none is kept.
+            Ok((_, true)) => kept.forget(),
+            Err(problem) => return Loaded { errors: vec![problem], unread: true, ..Loaded::default() },
         }
     }
-    problems.0.sort();
-    problems.0.dedup();
-    Loaded { agents, errors: problems.0, refused, unread: false }
+}
+
+/// A folder's files, before they are held against one another.
+#[derive(Default)]
+struct Read {
+    readings: Readings,
+    problems: Vec<Problem>,
+    refused: Vec<PathBuf>,
+    /// Some were not read, for they were read before.
+    some_kept: bool,
+}
+
+impl Read {
+    fn of(dir: &Path, limits: &Agents, kept: &Kept) -> Result<Self, Problem> {
+        let mut read = Self::default();
+        let mut files = spec_files(dir)?;
+        if files.len() > limits.files_max {
+            let (there, max) = (files.len(), limits.files_max);
+            let message = format!("{there} files, at most {max} are read; agents.files_max sets it");
+            read.problems.push(Problem::of(dir.display().to_string(), message));
+            read.refused.extend(files.split_off(max).into_iter().map(|(path, _)| path));
+        }
+        for (path, outside) in files {
+            if let Some(spec) = outside.and_then(|outside| kept.get(&path, &outside)) {
+                read.some_kept = true;
+                read.readings.push((path, outside, Reading::again(spec)));
+                continue;
+            }
+            let shown = path.display().to_string();
+            match text_of(&path, limits.file_bytes_max) {
+                Ok(text) => read.readings.push((path, outside, Reading::of(&shown, &text, limits))),
+                Err(why) => {
+                    read.problems.push(Problem::of(shown, why));
+                    read.refused.push(path);
+                }
+            }
+        }
+        Ok(read)
+    }
+
+    /// What it comes to, and is kept; and whether something is wrong between files some of which were not read.
+    fn loaded(self, dir: &Path, kept: &mut Kept) -> (Loaded, bool) {
+        let Self { mut readings, mut problems, mut refused, some_kept } = self;
+        let single = found(&readings);
+        refuse_second_names(&mut readings);
+        if !dir.is_file() {
+            refuse_strangers(&mut readings);
+        }
+        refuse_circles(&mut readings);
+        let between = found(&readings) > single;
+
+        let good = readings.iter().filter_map(|(path, outside, reading)| {
+            Some((path.clone(), (*outside)?, reading.spec.as_ref().ok()?.clone()))
+        });
+        kept.keep(good);
+        let mut agents = Vec::new();
+        for (path, _, reading) in readings {
+            match reading.spec {
+                Ok(spec) => agents.push((spec, path)),
+                Err(found) => {
+                    problems.extend(found);
+                    refused.push(path);
+                }
+            }
+        }
+        problems.sort();
+        problems.dedup();
+        (Loaded { agents, errors: problems, refused, unread: false }, between && some_kept)
+    }
+}
+
+/// How much is wrong with these files.
+fn found(readings: &Readings) -> usize {
+    readings.iter().map(|(.., reading)| reading.spec.as_ref().err().map_or(0, Vec::len)).sum()
 }
 
 impl Loaded {
@@ -84,30 +135,33 @@ impl Loaded {
     }
 }
 
-/// The files of the folder, by name; editors' and Kubernetes' hidden ones are not ours.
-pub(super) fn spec_files(dir: &Path) -> Result<Vec<PathBuf>, Problem> {
+/// Whether a file of this name in the folder is a spec; editors' and Kubernetes' hidden ones are not ours.
+pub(super) fn is_spec(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    !name.starts_with(b".") && (name.ends_with(b".yaml") || name.ends_with(b".yml"))
+}
+
+/// The files of the folder, by name, and how each looks from outside before it is read.
+fn spec_files(dir: &Path) -> Result<Vec<(PathBuf, Option<Outside>)>, Problem> {
     if dir.is_file() {
-        return Ok(vec![dir.to_owned()]);
+        return Ok(vec![(dir.to_owned(), None)]);
     }
     let entries = fs::read_dir(dir).map_err(|error| {
         let message = format!("cannot read the folder of agents: {error}; create it or set TROUPE_AGENTS_DIR");
         Problem::of(dir.display().to_string(), message)
     })?;
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| {
-            let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-            let yaml = path.extension().is_some_and(|end| end == "yaml" || end == "yml");
-            yaml && !hidden
-        })
+    let mut files: Vec<(PathBuf, Option<Outside>)> = entries
+        .filter_map(Result::ok)
+        .filter(|entry| is_spec(&entry.file_name()))
+        .map(|entry| (entry.path(), followed(&entry).ok().map(|file| Outside::of(&file))))
         .collect();
     // As texts: of one folder, so it is the order of the names; a path is compared part by part.
-    files.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
+    files.sort_unstable_by(|(a, _), (b, _)| a.as_os_str().cmp(b.as_os_str()));
     Ok(files)
 }
 
 /// The text of a file, or why there is none.
-fn read(path: &Path, bytes_max: usize) -> Result<String, String> {
+fn text_of(path: &Path, bytes_max: usize) -> Result<String, String> {
     let size = fs::metadata(path).map_err(|error| format!("cannot read the file: {error}"))?;
     if !size.is_file() {
         return Err("this is no file; remove it or give it another ending".to_owned());
@@ -124,7 +178,7 @@ fn read(path: &Path, bytes_max: usize) -> Result<String, String> {
     })
 }
 
-type Readings = Vec<(PathBuf, Reading)>;
+type Readings = Vec<(PathBuf, Option<Outside>, Reading)>;
 
 /// Adds a problem to a file, which then gives no agent.
 fn refuse(reading: &mut Reading, problem: Problem) {
@@ -137,7 +191,7 @@ fn refuse(reading: &mut Reading, problem: Problem) {
 /// A name belongs to the first file that has it.
 fn refuse_second_names(readings: &mut Readings) {
     let mut first: HashMap<AgentName, At> = HashMap::new();
-    for (_, reading) in readings {
+    for (.., reading) in readings {
         let Some((name, at)) = reading.name.clone() else { continue };
         match first.get(&name) {
             None => drop(first.insert(name, at)),
@@ -152,12 +206,12 @@ fn refuse_second_names(readings: &mut Readings) {
 /// A team names agents of this folder.
 fn refuse_strangers(readings: &mut Readings) {
     let mut known: BTreeSet<String> = BTreeSet::new();
-    for (path, reading) in readings.iter() {
+    for (path, _, reading) in readings.iter() {
         // A file whose name cannot be read is most likely named after its agent.
         let stem = || path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
         known.extend(reading.name.as_ref().map(|(name, _)| name.to_string()).or_else(stem));
     }
-    for (_, reading) in readings {
+    for (.., reading) in readings {
         for (member, at) in reading.team.clone() {
             if known.contains(member.as_str()) {
                 continue;
@@ -173,11 +227,11 @@ fn refuse_strangers(readings: &mut Readings) {
 fn refuse_circles(readings: &mut Readings) {
     let teams: BTreeMap<AgentName, Vec<AgentName>> = readings
         .iter()
-        .filter_map(|(_, reading)| reading.spec.as_ref().ok())
+        .filter_map(|(.., reading)| reading.spec.as_ref().ok())
         .filter(|spec| spec.runs_as == ExecutionMode::Collaborative)
         .map(|spec| (spec.name.clone(), spec.team.clone()))
         .collect();
-    for (_, reading) in readings {
+    for (.., reading) in readings {
         let Ok(spec) = &reading.spec else { continue };
         if !teams.contains_key(&spec.name) {
             continue;

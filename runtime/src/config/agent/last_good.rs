@@ -5,7 +5,8 @@
 //! nobody. Kept by whoever watches the folder; nothing here reads or fails.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::problem::Problem;
@@ -35,16 +36,11 @@ pub struct Wanted {
 /// The last good version of every file.
 #[derive(Debug, Clone, Default)]
 pub struct LastGood {
-    files: BTreeMap<PathBuf, Wish>,
+    /// By path, as a text: a path is compared part by part.
+    files: BTreeMap<OsString, Wish>,
 }
 
 impl LastGood {
-    /// The specs of the files, by the agents' names.
-    #[must_use]
-    pub fn specs(&self) -> BTreeMap<String, Arc<AgentSpec>> {
-        self.files.values().map(|wish| (wish.spec.name.to_string(), wish.spec.clone())).collect()
-    }
-
     /// Takes in what was read now; answers what is to be.
     pub fn take_in(&mut self, loaded: Loaded) -> Wanted {
         let Loaded { agents, errors, refused, unread } = loaded;
@@ -53,13 +49,16 @@ impl LastGood {
             let agents = self.files.values().map(|wish| (wish.spec.name.to_string(), wish.clone())).collect();
             return Wanted { agents, problems: errors };
         }
-        let refused: BTreeSet<PathBuf> = refused.into_iter().collect();
+        let refused: BTreeSet<OsString> = refused.into_iter().map(PathBuf::into_os_string).collect();
         let mut before = std::mem::take(&mut self.files);
         let mut wanted = Wanted { agents: BTreeMap::new(), problems: errors };
         for (spec, path) in agents {
+            let path = path.into_os_string();
             let wish = match before.remove(&path) {
-                Some(same) if *same.spec == spec => Wish { problems: Vec::new(), ..same },
-                _ => Wish { digest: spec.digest().into(), spec: Arc::new(spec), problems: Vec::new() },
+                Some(same) if Arc::ptr_eq(&same.spec, &spec) || same.spec == spec => {
+                    Wish { problems: Vec::new(), ..same }
+                }
+                _ => Wish { digest: spec.digest().into(), spec, problems: Vec::new() },
             };
             wanted.agents.insert(wish.spec.name.to_string(), wish.clone());
             self.files.insert(path, wish);
@@ -69,7 +68,7 @@ impl LastGood {
             if !refused.contains(&path) || wanted.agents.contains_key(wish.spec.name.as_str()) {
                 continue;
             }
-            let origin = path.display().to_string();
+            let origin = Path::new(&path).display().to_string();
             wish.problems = wanted.problems.iter().filter(|problem| problem.origin == origin).cloned().collect();
             wanted.agents.insert(wish.spec.name.to_string(), wish.clone());
             self.files.insert(path, wish);
@@ -81,7 +80,6 @@ impl LastGood {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
 
     use super::super::{Agents, load_agents};
     use super::*;

@@ -1,28 +1,28 @@
 //! What the folder of agents, and each other file that the node goes by, looks like from outside: cheap to take, and another one as soon as a file is another.
 //!
-//! Taken by whoever watches the folder, again and again; so no file is opened. Links are followed: a mounted configuration
-//! is replaced by turning one link (`..data`), and then every file behind it is another inode. What cannot be looked at is
-//! part of the stamp too, so that its coming and going is a change.
+//! Taken by whoever watches the folder, again and again; so no file is opened, and of ten thousand files one number is kept. Links
+//! are followed: a mounted configuration is replaced by turning one link (`..data`), and then every file behind it is another
+//! inode. What cannot be looked at is part of the stamp too, so that its coming and going is a change.
 
-use std::ffi::OsString;
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, DirEntry, Metadata};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::folder::spec_files;
+use super::folder::is_spec;
 
-/// The outside of a folder and some files at one time.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// The outside of a folder and some files at one time: how many there are, and the sum of their outsides, in no order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stamp {
-    /// By name; as a text, for a path is compared part by part.
-    files: Vec<(OsString, Result<Outside, io::ErrorKind>)>,
-    unread: bool,
+    files: u64,
+    sum: u64,
 }
 
-/// The outside of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Outside {
+/// The outside of one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Outside {
     place: (u64, u64),
     bytes: u64,
     written: (i64, i64),
@@ -39,19 +39,57 @@ impl Stamp {
     /// The same, and at these other files.
     #[must_use]
     pub fn of_with(dir: &Path, others: Vec<PathBuf>) -> Self {
-        let (mut paths, unread) = spec_files(dir).map_or((Vec::new(), true), |paths| (paths, false));
-        paths.extend(others);
-        let outside = |path: PathBuf| {
-            let outside = fs::metadata(&path).map(|file| Outside {
-                place: (file.dev(), file.ino()),
-                bytes: file.size(),
-                written: (file.mtime(), file.mtime_nsec()),
-                changed: (file.ctime(), file.ctime_nsec()),
-            });
-            (path.into_os_string(), outside.map_err(|error| error.kind()))
-        };
-        Self { files: paths.into_iter().map(outside).collect(), unread }
+        let mut stamp = Self::default();
+        match fs::read_dir(dir) {
+            Ok(entries) => {
+                for entry in entries.filter_map(Result::ok) {
+                    let name = entry.file_name();
+                    if is_spec(&name) {
+                        stamp.add(&name, followed(&entry));
+                    }
+                }
+            }
+            // One file instead of a folder, or nothing that can be read.
+            Err(_) => stamp.add(dir.as_os_str(), fs::metadata(dir)),
+        }
+        for path in others {
+            stamp.add(path.as_os_str(), fs::metadata(&path));
+        }
+        stamp
     }
+
+    fn add(&mut self, name: &OsStr, found: io::Result<Metadata>) {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        match found {
+            Ok(found) => Outside::of(&found).hash(&mut hasher),
+            Err(error) => error.kind().hash(&mut hasher),
+        }
+        self.files += 1;
+        self.sum = self.sum.wrapping_add(hasher.finish());
+    }
+}
+
+impl Outside {
+    pub(super) fn of(file: &Metadata) -> Self {
+        Self {
+            place: (file.dev(), file.ino()),
+            bytes: file.size(),
+            written: (file.mtime(), file.mtime_nsec()),
+            changed: (file.ctime(), file.ctime_nsec()),
+        }
+    }
+
+    /// Whether nothing was done to the file for so many seconds before `now`, in seconds since 1970: then a later write is another outside,
+    /// however coarse the file system's clock is.
+    pub(super) fn has_rested(&self, seconds: i64, now: i64) -> bool {
+        self.written.0.max(self.changed.0) < now - seconds
+    }
+}
+
+/// What an entry leads to. Asked by its name within the folder where it is no link: the path to the folder is not walked for each.
+pub(super) fn followed(entry: &DirEntry) -> io::Result<Metadata> {
+    if entry.file_type()?.is_symlink() { fs::metadata(entry.path()) } else { entry.metadata() }
 }
 
 #[cfg(test)]
@@ -101,6 +139,19 @@ mod tests {
         symlink("..2", path("..next")).unwrap();
         fs::rename(path("..next"), path("..data")).unwrap();
         assert_ne!(Stamp::of(dir.path()), first);
+    }
+
+    #[test]
+    fn two_files_that_change_places_are_a_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("a.yaml"), "1").unwrap();
+        fs::write(path("b.yaml"), "2").unwrap();
+        let before = Stamp::of(dir.path());
+        for (from, to) in [("a.yaml", "c"), ("b.yaml", "a.yaml"), ("c", "b.yaml")] {
+            fs::rename(path(from), path(to)).unwrap();
+        }
+        assert_ne!(Stamp::of(dir.path()), before);
     }
 
     #[test]
