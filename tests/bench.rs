@@ -17,6 +17,7 @@
 //! | `start`, `start_1000`, `start_10000` | from the start of the process to ready, with 20 agents, or so many | the same binary, printing its version |
 //! | `resident`, `resident_1000`, `resident_10000` | memory of that node when it idles | – |
 //! | `idle_10000` | processor time of the last of them | – |
+//! | `changed_10000` | from the write of one of 10,000 specs to its effect | of one of 20 |
 //! | `agent_bytes` | what an idle agent adds to it | its spec alone |
 //! | `returned` | what the node gives back when 9,980 of 10,000 agents are removed | – |
 //! | `cast`, `call` | messages a second through our counted mailbox | ractor alone |

@@ -8,11 +8,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::{BoxFuture, join_all, poll_fn};
+use futures::future::join_all;
 use ractor::{ActorProcessingErr, ActorRef};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
@@ -34,9 +32,6 @@ use crate::work::{Tenure, Work};
 
 /// How long the inbox rests when the store does not accept.
 const STORE_REST: Duration = Duration::from_millis(500);
-/// Acceptances under way at a time: what comes while one is being committed is in the store's next transaction, not in the one
-/// after that.
-const TAKES_MAX: usize = 2;
 
 /// What an inbox is made of.
 #[derive(Clone)]
@@ -144,8 +139,6 @@ impl Inbox {
         let queue = inbox_queue(agent);
         let mut waiting =
             Waiting::new(stage.ports.bus.consume(&queue, stage.options.prefetch).await?, stage.options.aging);
-        // Each in a box, as what else takes room only now and then: idle inboxes are many.
-        let mut under_way: Vec<BoxFuture<'_, _>> = Vec::new();
         loop {
             // First somebody who needs a place, then the place: an idle agent takes none from the busy ones.
             let ready = async {
@@ -165,14 +158,11 @@ impl Inbox {
                     }
                     continue;
                 }
-                taken = next_of(&mut under_way) => {
-                    taken?;
-                    continue;
-                }
-                slots = ready, if under_way.len() < TAKES_MAX => slots?,
+                slots = ready => slots?,
             };
             let deliveries = waiting.best(slots.len());
-            under_way.push(self.take(owner, now.clone(), deliveries, slots).boxed());
+            // In a box, as what else takes room only now and then: idle inboxes are many.
+            Box::pin(self.take(owner, &now, deliveries, slots)).await?;
         }
     }
 
@@ -214,12 +204,12 @@ impl Inbox {
     async fn take(
         &self,
         owner: Incarnation,
-        terms: Terms,
+        terms: &Terms,
         deliveries: Vec<Delivery>,
         slots: Vec<Slots>,
     ) -> Result<(), ActorProcessingErr> {
         let pairs = deliveries.into_iter().zip(slots);
-        let accepted = join_all(pairs.map(|(delivery, slots)| self.accept(owner, &terms, delivery, slots)));
+        let accepted = join_all(pairs.map(|(delivery, slots)| self.accept(owner, terms, delivery, slots)));
         let (mut work, mut refused) = (Vec::new(), 0);
         // Acknowledged here and not by each of them as it hears of its commit, which is in no order: a bus acknowledges what
         // comes in order in one go.
@@ -292,20 +282,6 @@ impl Inbox {
             places: Some(terms.places.clone()),
         }
     }
-}
-
-/// The answer of whichever has one first, which is then no longer among them; never, of none.
-async fn next_of<T>(under_way: &mut Vec<BoxFuture<'_, T>>) -> T {
-    poll_fn(|context| {
-        for n in 0..under_way.len() {
-            if let Poll::Ready(answer) = under_way[n].poll_unpin(context) {
-                drop(under_way.remove(n));
-                return Poll::Ready(answer);
-            }
-        }
-        Poll::Pending
-    })
-    .await
 }
 
 impl Gate {

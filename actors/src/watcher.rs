@@ -29,8 +29,8 @@ use crate::stage::Stage;
 
 /// The watcher's segment in the tree.
 pub(crate) const WATCHER: &str = "watcher";
-/// A look may take a tenth of the time between two: with very many files they are rarer than they should be.
-const LOOK_PART: u32 = 10;
+/// A look may take an eighth of the time between two: with very many files they are rarer than they should be.
+const LOOK_PART: u32 = 8;
 
 /// When the folder is looked at and read.
 #[derive(Debug, Clone)]

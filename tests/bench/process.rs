@@ -8,6 +8,8 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use troupe_runtime::config::{Agents, parse_agent};
 use troupe_runtime::domain::agent::AgentSpec;
 use troupe_tests::Stage;
@@ -17,7 +19,7 @@ use troupe_tests::wait::{PATIENCE, until};
 use crate::figure::{Figure, median};
 
 /// With the fewest agents the rows have no number.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "start",
     "resident",
     "start_1000",
@@ -25,6 +27,7 @@ const NAMES: [&str; 9] = [
     "start_10000",
     "resident_10000",
     "idle_10000",
+    "changed_10000",
     "agent_bytes",
     "returned",
 ];
@@ -38,6 +41,10 @@ const MOST: usize = 10_000;
 const ROUNDS_OF_MOST: usize = 3;
 /// An idle node has done everything of its start by then.
 const IDLE: Duration = Duration::from_secs(1);
+/// Specs are older than this when their node starts, as they mostly are.
+const RESTED: Duration = Duration::from_secs(4);
+/// Changes of a spec in a round.
+const CHANGES: usize = 5;
 /// The processor time of an idle node is taken over so long.
 const WATCHED: Duration = Duration::from_secs(15);
 /// A node with the most agents is rid of them within this.
@@ -52,6 +59,8 @@ struct Seen {
     resident: Vec<f64>,
     /// Milliseconds of processor time a second, at rest.
     busy: Vec<f64>,
+    /// Milliseconds from the write of a changed spec to its effect.
+    changed: Vec<f64>,
     /// Resident once all but a few have gone.
     left: Vec<f64>,
 }
@@ -65,13 +74,13 @@ pub(crate) fn names() -> Vec<String> {
 pub(crate) async fn measure(rounds: usize, wanted: impl Fn(&str) -> bool) -> Vec<Figure> {
     let any = |names: &[&str]| names.iter().any(|name| wanted(name));
     let mut figures = Vec::new();
-    let apart = any(&["agent_bytes", "returned"]);
+    let apart = any(&["agent_bytes", "returned", "changed_10000"]);
     let few = if apart || any(&NAMES[..2]) { seen(FEW, rounds).await } else { Seen::default() };
     figures.extend(few.figures("", FEW));
     if any(&NAMES[2..4]) {
         figures.extend(seen(MANY, rounds).await.figures("_1000", MANY));
     }
-    if apart || any(&NAMES[4..7]) {
+    if apart || any(&NAMES[4..8]) {
         let most = seen(MOST, rounds.min(ROUNDS_OF_MOST)).await;
         figures.extend(most.figures("_10000", MOST));
         if apart {
@@ -96,7 +105,9 @@ pub(crate) fn hold_specs() -> usize {
 async fn seen(agents: usize, rounds: usize) -> Seen {
     let mut seen = Seen::default();
     for round in 0..=rounds {
-        let stage = stage(agents);
+        let mut stage = stage(agents);
+        // A node reads again what was written just before it started, for its clock could be too coarse to tell.
+        tokio::time::sleep(RESTED).await;
         let mut node = stage.spawn();
         let ready = node.ready(&stage.admin()).await;
         // The first round warms the file cache.
@@ -105,6 +116,9 @@ async fn seen(agents: usize, rounds: usize) -> Seen {
             seen.versions.push(version(&stage));
             tokio::time::sleep(IDLE).await;
             seen.resident.extend(resident(&node));
+            if agents != MANY {
+                seen.changed.push(changed(&mut stage, round).await);
+            }
             if agents == MOST {
                 seen.busy.extend(busy(&node).await);
                 seen.left.extend(left(&stage, &node).await);
@@ -165,7 +179,16 @@ impl Seen {
                 MOST - FEW
             ),
         };
-        vec![agent, returned]
+        let changed = Figure {
+            name: "changed_10000".to_owned(),
+            unit: "ms",
+            rounds: self.changed.clone(),
+            baseline: Some(("ms with 20 agents", few.changed.clone())),
+            conditions: format!(
+                "from the write of one of {MOST} specs to its effect in /v1/agents, the longest of {CHANGES} at random; aim: 1000"
+            ),
+        };
+        vec![agent, returned, changed]
     }
 }
 
@@ -188,6 +211,25 @@ fn processor_ms(process: u32) -> Option<f64> {
         sum += times.split_whitespace().next()?.parse::<f64>().ok()? / 1e6;
     }
     Some(sum)
+}
+
+/// How long it takes until a written spec has its effect, the longest of some.
+async fn changed(stage: &mut Stage, round: usize) -> f64 {
+    let (admin, mut longest, mut random) = (stage.admin(), Duration::ZERO, StdRng::seed_from_u64(round as u64));
+    for change in 0..CHANGES {
+        // Anywhere between two looks, which have a rhythm of their own.
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..1_000))).await;
+        let kind = format!("changed-{round}-{change}");
+        stage.agent(&name(FEW / 2), &spec(FEW / 2).replace("type: bench", &format!("type: {kind}")));
+        let begun = Instant::now();
+        until("the change to have its effect", PATIENCE, async || {
+            let agent = admin.try_get(&format!("/v1/agents/{}", name(FEW / 2))).await?.1;
+            (agent["type"] == kind.as_str()).then_some(())
+        })
+        .await;
+        longest = longest.max(begun.elapsed());
+    }
+    longest.as_secs_f64() * 1000.0
 }
 
 /// Resident once all but the first agents have been removed while the node runs.

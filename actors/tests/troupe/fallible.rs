@@ -131,31 +131,17 @@ impl Steps for FallibleSteps {
     }
 }
 
-/// Tasks of which one cannot be read, or that are accepted only when a test says so.
+/// Tasks of which one cannot be read.
 pub(crate) struct FallibleTasks {
     inner: Arc<dyn Tasks>,
-    unreadable: Option<TaskId>,
+    unreadable: TaskId,
     /// How often somebody tried.
     pub(crate) tried: AtomicU32,
-    /// Acceptances that wait to be committed.
-    pub(crate) waiting: AtomicU32,
-    pub(crate) gate: Semaphore,
 }
 
 impl FallibleTasks {
     pub(crate) fn before(ports: &mut Ports, unreadable: TaskId) -> Arc<Self> {
-        Self::put_before(ports, Some(unreadable), Semaphore::MAX_PERMITS)
-    }
-
-    /// None is accepted before the gate lets it.
-    pub(crate) fn slow_before(ports: &mut Ports) -> Arc<Self> {
-        Self::put_before(ports, None, 0)
-    }
-
-    fn put_before(ports: &mut Ports, unreadable: Option<TaskId>, open: usize) -> Arc<Self> {
-        let (inner, gate) = (ports.stores.tasks.clone(), Semaphore::new(open));
-        let (tried, waiting) = (AtomicU32::new(0), AtomicU32::new(0));
-        let tasks = Arc::new(Self { inner, unreadable, tried, waiting, gate });
+        let tasks = Arc::new(Self { inner: ports.stores.tasks.clone(), unreadable, tried: AtomicU32::new(0) });
         ports.stores.tasks = tasks.clone();
         tasks
     }
@@ -164,9 +150,6 @@ impl FallibleTasks {
 #[async_trait]
 impl Tasks for FallibleTasks {
     async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, Error> {
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        drop(self.gate.acquire().await);
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
         self.inner.accept(acceptance).await
     }
 
@@ -179,7 +162,7 @@ impl Tasks for FallibleTasks {
     }
 
     async fn event(&self, id: TaskId) -> Result<Option<Event>, Error> {
-        if Some(id) == self.unreadable {
+        if id == self.unreadable {
             self.tried.fetch_add(1, Ordering::SeqCst);
             return Err(Error::Corrupt(Damage::of("tasks", "event: no JSON").at(format!("task {id}"))));
         }

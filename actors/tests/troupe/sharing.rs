@@ -4,16 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use troupe_actors::stage::Options;
-use troupe_runtime::domain::agent::{AgentSpec, ExecutionMode};
 use troupe_runtime::domain::event::Event;
 use troupe_runtime::domain::fork::{Cut, ForkedFrom};
 use troupe_runtime::domain::ids::new_event_id;
 use troupe_runtime::domain::task::TaskStatus;
 use troupe_runtime::store::{Fork, NOBODY};
 
-use crate::fallible::{FallibleSteps, FallibleTasks};
+use crate::fallible::FallibleSteps;
 use crate::house::{House, Puppet, options, says, spec, until};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,36 +97,6 @@ async fn a_place_is_free_before_the_end_is_committed_and_a_slot_after_it() {
         assert_eq!(house.ended(task).await.status, TaskStatus::Succeeded);
     }
     house.troupe.drain(Duration::from_secs(5)).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_comes_while_one_is_committed_is_accepted_beside_it_but_not_out_of_order() {
-    for (mode, beside) in [(ExecutionMode::Autonomous, 2), (ExecutionMode::Continuous, 1)] {
-        let spec = AgentSpec { execution_mode: mode, runs_as: mode, ..spec("busy") };
-        let mut tasks = None;
-        let house = House::open_on(
-            tempfile::tempdir().unwrap(),
-            vec![(spec, Puppet::new(|_| says("here")))],
-            options(),
-            |ports| {
-                tasks = Some(FallibleTasks::slow_before(ports));
-            },
-        );
-        let (house, store) = (house.await, tasks.unwrap());
-        let waiting = || store.waiting.load(Ordering::SeqCst);
-        let mut tasks = Vec::new();
-        for n in 1..=4 {
-            tasks.push(house.ask("busy", "are you there?").await);
-            until(|| async { waiting() == n.min(beside) }).await;
-        }
-        let more = until(|| async { waiting() > beside });
-        assert!(tokio::time::timeout(options().lease.look_every, more).await.is_err(), "{mode:?}: two at a time");
-        store.gate.add_permits(Semaphore::MAX_PERMITS);
-        for task in tasks {
-            assert_eq!(house.ended(task).await.status, TaskStatus::Succeeded);
-        }
-        house.troupe.drain(Duration::from_secs(5)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
