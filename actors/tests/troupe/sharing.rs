@@ -7,7 +7,7 @@ use std::time::Duration;
 use troupe_actors::stage::Options;
 use troupe_runtime::domain::event::Event;
 use troupe_runtime::domain::fork::{Cut, ForkedFrom};
-use troupe_runtime::domain::ids::new_event_id;
+use troupe_runtime::domain::ids::{TaskId, new_event_id};
 use troupe_runtime::domain::task::TaskStatus;
 use troupe_runtime::store::{Fork, NOBODY};
 
@@ -26,22 +26,31 @@ async fn idle_agents_take_no_places_from_busy_ones() {
     house.troupe.drain(Duration::from_secs(5)).await;
 }
 
+/// Steps that are accepted and wait for a place.
+fn waiting(house: &House) -> usize {
+    let actors = house.troupe.tree().list();
+    actors.into_iter().filter(|actor| actor.step.as_deref() == Some("waits for a place")).count()
+}
+
+/// Twice as many tasks as an agent of four places can do at a time; four call their model then, and one waits for a place.
+async fn crowd(house: &House, busy: &Puppet) -> Vec<TaskId> {
+    let mut tasks = Vec::new();
+    for _ in 0..8 {
+        tasks.push(house.ask("busy", "are you there?").await);
+    }
+    busy.called(4).await;
+    until(|| async { waiting(house) == 1 }).await;
+    tasks
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_few_steps_are_accepted_ahead_and_wait_for_a_place() {
     let busy = Puppet::held(|_| says("here"));
     let options = Options { steps_per_instance_max: 4, ..options() };
     let looks = options.lease.look_every * 5;
     let house = House::open_with(tempfile::tempdir().unwrap(), vec![(spec("busy"), busy.clone())], options).await;
-    let mut tasks = Vec::new();
-    for _ in 0..8 {
-        tasks.push(house.ask("busy", "are you there?").await);
-    }
-    let waiting = || {
-        let actors = house.troupe.tree().list();
-        actors.into_iter().filter(|actor| actor.step.as_deref() == Some("waits for a place")).count()
-    };
-    busy.called(4).await;
-    until(|| async { waiting() == 1 }).await;
+    let tasks = crowd(&house, &busy).await;
+    let waiting = || waiting(&house);
     let more = until(|| async { house.troupe.in_hand() > 5 || busy.calls() > 4 });
     assert!(tokio::time::timeout(looks, more).await.is_err(), "four places, one ahead of them, the rest is the bus's");
     // Who has made its last call leaves its place, and the one behind it follows.
@@ -73,16 +82,8 @@ async fn a_place_is_free_before_the_end_is_committed_and_a_slot_after_it() {
         steps = Some(FallibleSteps::before(ports));
     });
     let (house, steps) = (house.await, steps.unwrap());
-    let mut tasks = Vec::new();
-    for _ in 0..8 {
-        tasks.push(house.ask("busy", "are you there?").await);
-    }
-    let waiting = || {
-        let actors = house.troupe.tree().list();
-        actors.into_iter().filter(|actor| actor.step.as_deref() == Some("waits for a place")).count()
-    };
-    busy.called(4).await;
-    until(|| async { waiting() == 1 }).await;
+    let tasks = crowd(&house, &busy).await;
+    let waiting = || waiting(&house);
     // One answers, and its end is a transaction that takes its time: the one behind it calls meanwhile.
     steps.is_slow.store(true, Ordering::SeqCst);
     busy.gate.add_permits(1);
