@@ -1,6 +1,7 @@
 //! The agent actor: starts steps and stays free to answer.
 //!
-//! Started and restarted by its pool, messaged by the pool only, and by the ends of its steps. Owns the lives of its steps, which
+//! Started and restarted by its pool, messaged by the pool only, and by the ends of its steps; a routine with a mailbox of ours
+//! (docs/adr/0034), so a ping is answered whenever it comes for its next message. Owns the lives of its steps, which
 //! are routines. A life that falls charges the *step's attempts*: the next one records the failed attempt before it does
 //! anything else (a person is asked first where a call is in doubt). A fall of the agent actor itself charges its
 //! *restart budget*: its steps are cut off with it, the pool starts it again and hands it the same work, and the steps go on
@@ -9,17 +10,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
-use ractor_cluster_derive::RactorMessage;
+use ractor::ActorProcessingErr;
 use troupe_runtime::domain::ids::StepId;
-use troupe_runtime::supervision::{ChildContext, Depth, Exit, Routine, Tree};
+use troupe_runtime::supervision::{Alive, ChildContext, Exit, Messages, Routine, ToSelf, Tree};
 
 use crate::stage::Stage;
 use crate::step::{Beginning, StepLife};
 use crate::work::Work;
 
 /// What an agent actor is told.
-#[derive(Debug, RactorMessage)]
+#[derive(Debug)]
 pub enum AgentMessage {
     /// Do this step.
     Work {
@@ -28,8 +28,6 @@ pub enum AgentMessage {
         /// Whether it may have begun in a former life of an actor.
         begun: bool,
     },
-    /// Are you there?
-    Ping(RpcReplyPort<()>),
     /// A life of a step is over.
     Over {
         /// Which.
@@ -44,7 +42,7 @@ pub struct AgentActor {
     stage: Arc<Stage>,
     path: String,
     tree: Tree,
-    depth: Depth,
+    to_self: ToSelf<AgentMessage>,
 }
 
 /// The steps under way.
@@ -72,23 +70,50 @@ impl Steps {
 
 impl AgentActor {
     /// Starts one life of it.
-    pub async fn start(stage: Arc<Stage>, context: ChildContext) -> Result<ActorCell, SpawnErr> {
-        let (path, tree, depth) = (context.path.clone(), context.tree.clone(), context.depth.clone());
-        context.spawn(Self { stage, path, tree, depth }, ()).await
+    #[must_use = "an agent actor that is dropped is cut off"]
+    pub fn start(stage: Arc<Stage>, context: ChildContext) -> Alive {
+        let (path, tree) = (context.path.clone(), context.tree.clone());
+        context.attend(|messages| {
+            let to_self = messages.to_self();
+            Self { stage, path, tree, to_self }.life(messages)
+        })
     }
 
-    fn begin(&self, myself: &ActorRef<AgentMessage>, steps: &mut Steps, work: Arc<Work>, falls: u32, how: Beginning) {
+    /// Until it is brought down: its steps are cut off with what is left of it.
+    async fn life(self, mut messages: Messages<AgentMessage>) -> Result<(), ActorProcessingErr> {
+        let mut steps = Steps::default();
+        while let Some(message) = messages.next().await {
+            self.handle(message, &mut steps);
+        }
+        Ok(())
+    }
+
+    /// Handles one message; awaits nothing, so the next one and a ping never wait for long.
+    fn handle(&self, message: AgentMessage, steps: &mut Steps) {
+        match message {
+            AgentMessage::Work { work, begun } => {
+                // Handed on twice (once before and once after a restart): one life is enough. One that works under an
+                // older claim is fenced and counts for nothing.
+                if !steps.is_open(&work) && self.stage.in_hand.holds(&work) {
+                    let how = if begun { Beginning::Resumed } else { Beginning::Fresh };
+                    self.begin(steps, work, 0, how);
+                }
+            }
+            AgentMessage::Over { life, exit } => self.over(steps, life, exit),
+        }
+    }
+
+    fn begin(&self, steps: &mut Steps, work: Arc<Work>, falls: u32, how: Beginning) {
         steps.begun += 1;
         let life = steps.begun;
         let told = {
-            let (myself, in_hand, work) = (myself.clone(), self.stage.in_hand.clone(), work.clone());
+            let (to_self, in_hand, work) = (self.to_self.clone(), self.stage.in_hand.clone(), work.clone());
             move |exit: Exit| {
                 // Here and not once the actor gets to it: the next one waits for the slot.
                 if matches!(exit, Exit::Normal { .. }) {
                     in_hand.drop(&work);
                 }
-                // An actor that is gone has nothing to note.
-                myself.cast(AgentMessage::Over { life, exit }).ok();
+                to_self.send(AgentMessage::Over { life, exit });
             }
         };
         let entry = Arc::new(self.tree.insert(format!("{}/step {}", self.path, work.claim.step), "step"));
@@ -100,7 +125,7 @@ impl AgentActor {
     }
 
     /// A life of a step is over.
-    fn over(&self, myself: &ActorRef<AgentMessage>, steps: &mut Steps, life: u64, exit: Exit) {
+    fn over(&self, steps: &mut Steps, life: u64, exit: Exit) {
         let Some(UnderWay { work, falls, .. }) = steps.by_life.remove(&life) else { return };
         if steps.is_open(&work) {
             steps.open.remove(&work.claim.step);
@@ -120,41 +145,6 @@ impl AgentActor {
             tracing::error!(step_id = %work.claim.step, "a step falls even while it is given up; left to the sweep");
             return self.stage.in_hand.drop(&work);
         }
-        self.begin(myself, steps, work, falls + 1, how);
-    }
-}
-
-impl Actor for AgentActor {
-    type Msg = AgentMessage;
-    type State = Steps;
-    type Arguments = ();
-
-    async fn pre_start(&self, _myself: ActorRef<AgentMessage>, (): ()) -> Result<Steps, ActorProcessingErr> {
-        Ok(Steps::default())
-    }
-
-    async fn handle(
-        &self,
-        myself: ActorRef<AgentMessage>,
-        message: AgentMessage,
-        steps: &mut Steps,
-    ) -> Result<(), ActorProcessingErr> {
-        match message {
-            AgentMessage::Work { work, begun } => {
-                self.depth.taken();
-                // Handed on twice (once before and once after a restart): one life is enough. One that works under an
-                // older claim is fenced and counts for nothing.
-                if !steps.is_open(&work) && self.stage.in_hand.holds(&work) {
-                    let how = if begun { Beginning::Resumed } else { Beginning::Fresh };
-                    self.begin(&myself, steps, work, 0, how);
-                }
-            }
-            AgentMessage::Ping(reply) => {
-                self.depth.taken();
-                reply.send(()).ok();
-            }
-            AgentMessage::Over { life, exit } => self.over(&myself, steps, life, exit),
-        }
-        Ok(())
+        self.begin(steps, work, falls + 1, how);
     }
 }

@@ -25,8 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use ractor::concurrency::{OneshotReceiver, oneshot};
-use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use ractor_cluster_derive::RactorMessage;
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -35,12 +34,9 @@ use troupe_runtime::bus::Routing;
 use troupe_runtime::domain::event::Event;
 use troupe_runtime::domain::ids::event_id_from;
 use troupe_runtime::domain::topic::{Severity, Topic};
-use troupe_runtime::supervision::{
-    ActorState, ActorView, ChildContext, ChildSpec, Life, Mailbox, MailboxOptions, Shutdown, Tree,
-};
+use troupe_runtime::supervision::{ActorState, ActorView, ChildContext, ChildSpec, Life, Shutdown, Tree};
 
 use self::watch::Watch;
-use crate::agent::AgentMessage;
 use crate::pool::AGENT;
 use crate::stage::Stage;
 
@@ -78,7 +74,7 @@ pub struct Vitals {
 #[derive(Default)]
 pub struct Chart {
     /// Pings in a row that this life of an actor did not answer.
-    misses: HashMap<ActorId, u32>,
+    misses: HashMap<u64, u32>,
     /// Who is unavailable, since when, and whether the bus has the alarm.
     down: HashMap<(String, DateTime<Utc>), bool>,
     _watch: Option<Watch>,
@@ -145,11 +141,11 @@ impl Vitals {
 }
 
 /// Pings everybody once.
-async fn ping_all(tree: &Tree, options: Options, misses: &mut HashMap<ActorId, u32>) {
+async fn ping_all(tree: &Tree, options: Options, misses: &mut HashMap<u64, u32>) {
     let lives = tree.lives(AGENT);
     let begun = Instant::now();
     // All are asked, then all are waited for, by one deadline: a timer for each would be the costly part of a round.
-    let asked: Vec<_> = lives.iter().map(ping).collect();
+    let asked: Vec<_> = lives.iter().map(Life::ping).collect();
     let mut answers = Vec::with_capacity(asked.len());
     for answer in asked {
         answers.push(match answer {
@@ -164,25 +160,16 @@ async fn ping_all(tree: &Tree, options: Options, misses: &mut HashMap<ActorId, u
     }
     let before = std::mem::take(misses);
     for (life, _) in lives.iter().zip(answers).filter(|(_, answers)| !answers) {
-        let id = life.cell.get_id();
-        let in_a_row = before.get(&id).copied().unwrap_or_default() + 1;
+        let number = life.number();
+        let in_a_row = before.get(&number).copied().unwrap_or_default() + 1;
         if in_a_row < options.misses_max {
             tracing::warn!(path = life.path, misses = in_a_row, "an agent actor does not answer");
-            misses.insert(id, in_a_row);
+            misses.insert(number, in_a_row);
         } else {
             let cause = format!("no answer to {in_a_row} pings in a row, {} ms each", options.timeout.as_millis());
             tree.give_up_on(life, &cause);
         }
     }
-}
-
-/// Asks an agent actor whether it is there; by what its answer comes, if it can be asked at all.
-fn ping(life: &Life) -> Option<OneshotReceiver<()>> {
-    // Beyond any limit: a full mailbox is looked into too.
-    let options = MailboxOptions { limit: usize::MAX, ..MailboxOptions::default() };
-    let mailbox = Mailbox::new(ActorRef::<AgentMessage>::from(life.cell.clone()), life.depth.clone(), options);
-    let (tell, answer) = oneshot();
-    mailbox.cast(AgentMessage::Ping(tell.into())).ok().map(|()| answer)
 }
 
 impl Actor for Vitals {

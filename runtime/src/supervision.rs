@@ -8,10 +8,10 @@
 //! |---|---|
 //! | `child.rs` | [`ChildSpec`]: how to start, restart and stop a child; [`ChildContext`]: what a life is given |
 //! | `children.rs` | [`Children`]: the supervisor's side; read its picture first |
-//! | `alive.rs` | [`Alive`]: what lives at a child's place, an actor or a routine |
+//! | `alive.rs` | [`Alive`]: what lives at a child's place, an actor of ractor's or a routine |
 //! | `exit.rs` | [`Exit`]: how an actor ended, and the table of which ends call for a restart |
 //! | `budget.rs`, `backoff.rs` | how often, after which waits; pure |
-//! | `mailbox.rs` | [`Mailbox`]: bounded, counted sending |
+//! | `mailbox.rs` | [`Mailbox`]: bounded, counted sending to a routine; [`Messages`]: the routine's end of it |
 //! | `ledger.rs` | [`Ledger`]: who fell, when, why, with what in hand |
 //! | `tree.rs` | [`Tree`]: every live actor, for people and for the kill switch |
 //!
@@ -55,7 +55,7 @@ pub use self::child::{CHILD_ID_BYTES_MAX, ChildContext, ChildSpec, ChildView, Re
 pub use self::children::{ChildEvent, ChildTimer, Children, ChildrenError, ChildrenOptions, Strategy, Wake};
 pub use self::exit::Exit;
 pub use self::ledger::{Fall, Ledger, LedgerOptions, Then};
-pub use self::mailbox::{Busy, CallError, CastError, Depth, Mailbox, MailboxOptions};
+pub use self::mailbox::{Busy, CallError, CastError, Mailbox, MailboxOptions, Messages, ToSelf};
 pub use self::tree::{ActorState, ActorView, Entry, KillError, Life, RestartError, STEP_CHARS_MAX, Tree};
 
 #[cfg(test)]

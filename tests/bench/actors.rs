@@ -1,7 +1,7 @@
-//! The actors' own layer: what our counted mailbox leaves of ractor's rates, and how soon a fallen child serves again.
+//! The actors' own layer: our counted mailbox beside ractor's, and how soon a fallen child serves again.
 //!
-//! One process, no store, no bus. Both sides have an actor of the same kind and messages of the same type; ours are sent
-//! through a [`Mailbox`] and counted off by the actor, the others go straight into ractor.
+//! One process, no store, no bus. Both sides have somebody who does the same with messages of the same type: ours is a routine
+//! with a [`Mailbox`], as agent actors are, the other one an actor of ractor's.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent
 use ractor_cluster_derive::RactorMessage;
 use tokio::sync::mpsc;
 use troupe_runtime::supervision::{
-    BackoffOptions, ChildEvent, ChildSpec, ChildTimer, Children, ChildrenOptions, Depth, Mailbox, MailboxOptions,
-    RestartBudget, Tree,
+    BackoffOptions, ChildContext, ChildEvent, ChildSpec, ChildTimer, Children, ChildrenOptions, Mailbox,
+    MailboxOptions, Messages, RestartBudget, Tree,
 };
 
 use crate::figure::{Figure, median};
@@ -25,8 +25,8 @@ const FALLS: usize = 100;
 /// Nothing here takes so long.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Somebody who takes notes and answers; counts off what came through a mailbox.
-struct Clerk(Option<Depth>);
+/// Somebody who takes notes and answers.
+struct Clerk;
 
 #[derive(RactorMessage)]
 enum ClerkMessage {
@@ -49,12 +49,24 @@ impl Actor for Clerk {
         message: ClerkMessage,
         notes: &mut u64,
     ) -> Result<(), ActorProcessingErr> {
-        if let Some(depth) = &self.0 {
-            depth.taken();
-        }
+        Self::take(message, notes)
+    }
+}
+
+impl Clerk {
+    fn take(message: ClerkMessage, notes: &mut u64) -> Result<(), ActorProcessingErr> {
         match message {
             ClerkMessage::Note => *notes += 1,
             ClerkMessage::Ask(reply) => reply.send(*notes)?,
+        }
+        Ok(())
+    }
+
+    /// The same as a routine.
+    async fn attend(mut messages: Messages<ClerkMessage>) -> Result<(), ActorProcessingErr> {
+        let mut notes = 0;
+        while let Some(message) = messages.next().await {
+            Self::take(message, &mut notes)?;
         }
         Ok(())
     }
@@ -86,9 +98,7 @@ impl Actor for Boss {
         let options = ChildrenOptions::default();
         let mut children = Children::new(&myself, "root", self.0.clone(), options, BossMessage::Child);
         for number in 0..=SIBLINGS {
-            let start = |context: troupe_runtime::supervision::ChildContext| async move {
-                context.spawn(Clerk(Some(context.depth.clone())), ()).await
-            };
+            let start = |context: ChildContext| async move { Ok(context.attend(Clerk::attend)) };
             let backoff = BackoffOptions { first: Duration::ZERO, cap: Duration::ZERO, ..BackoffOptions::default() };
             let budget = RestartBudget { max: u32::MAX, window: LIMIT };
             let spec = ChildSpec::new(number.to_string(), "clerk", start).backoff(backoff).budget(budget);
@@ -137,20 +147,20 @@ pub(crate) async fn measure(rounds: usize) -> Vec<Figure> {
     let (mut casts, mut bare_casts, mut calls, mut bare_calls) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut restarts = Vec::new();
     for round in 0..=rounds {
-        let (bare, _) = Actor::spawn(None, Clerk(None), ()).await.expect("a clerk");
-        let depth = Depth::default();
-        let (counted, _) = Actor::spawn(None, Clerk(Some(depth.clone())), ()).await.expect("a clerk");
+        let (bare, _) = Actor::spawn(None, Clerk, ()).await.expect("a clerk");
         // As pools have it: work is bounded by places, not by the mailbox.
-        let options = MailboxOptions { limit: usize::MAX, ..MailboxOptions::default() };
-        let ours = Mailbox::new(counted.clone(), depth, options);
+        let (ours, messages) = Mailbox::open(MailboxOptions { limit: usize::MAX, ..MailboxOptions::default() });
+        let clerk = tokio::spawn(Clerk::attend(messages));
+        let ask = async || ours.call(LIMIT, ClerkMessage::Ask).await.expect("an answer");
+        let ask_bare = async || bare.call(ClerkMessage::Ask, Some(LIMIT)).await.expect("sent").expect("an answer");
         let measured = [
-            cast(|| ours.cast(ClerkMessage::Note).expect("queued"), &counted).await,
-            cast(|| bare.cast(ClerkMessage::Note).expect("queued"), &bare).await,
-            call(async || ours.call(LIMIT, ClerkMessage::Ask).await.expect("an answer")).await,
-            call(async || bare.call(ClerkMessage::Ask, Some(LIMIT)).await.expect("sent").expect("an answer")).await,
+            cast(|| ours.cast(ClerkMessage::Note).expect("queued"), ask).await,
+            cast(|| bare.cast(ClerkMessage::Note).expect("queued"), ask_bare).await,
+            call(ask).await,
+            call(ask_bare).await,
             restart().await,
         ];
-        counted.stop(None);
+        clerk.abort();
         bare.stop(None);
         // The first round warms.
         if round > 0 {
@@ -187,13 +197,12 @@ pub(crate) async fn measure(rounds: usize) -> Vec<Figure> {
 }
 
 /// Casts a second, until the last one is handled.
-async fn cast(send: impl Fn(), to: &ActorRef<ClerkMessage>) -> f64 {
+async fn cast(send: impl Fn(), ask: impl AsyncFn() -> u64) -> f64 {
     let begun = Instant::now();
     for _ in 0..CASTS {
         send();
     }
-    let notes = to.call(ClerkMessage::Ask, Some(LIMIT)).await.expect("sent").expect("an answer");
-    assert_eq!(notes, CASTS as u64);
+    assert_eq!(ask().await, CASTS as u64);
     CASTS as f64 / begun.elapsed().as_secs_f64()
 }
 
@@ -223,8 +232,7 @@ async fn restart() -> f64 {
             }
         }
         let next = tree.lives("clerk").into_iter().find(|life| life.path == "root/0").expect("its next life");
-        let clerk = Mailbox::new(ActorRef::from(next.cell), next.depth, MailboxOptions::default());
-        clerk.call(LIMIT, ClerkMessage::Ask).await.expect("an answer");
+        next.ping().expect("it lives").await.expect("an answer");
         took.push(begun.elapsed().as_secs_f64() * 1e6);
     }
     boss.stop(None);

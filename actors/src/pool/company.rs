@@ -114,7 +114,7 @@ impl Company {
                     let (stage, prepared) = (stage.clone(), prepared.clone());
                     async move {
                         prepared.get().map_err(unprepared)?;
-                        AgentActor::start(stage, context).await
+                        Ok(AgentActor::start(stage, context))
                     }
                 };
                 ChildSpec::new(id, AGENT, start).budget(budget).backoff(backoff)
@@ -159,7 +159,7 @@ impl Company {
 
     /// Gives a step to the next instance that lives; without one it stays in hand, unseated.
     pub(super) fn assign(&mut self, children: &Children, in_hand: &InHand, work: Arc<Work>, begun: bool) {
-        let live = |n: usize| children.get(&self.seats[n].1).is_some();
+        let live = |n: usize| children.runs(&self.seats[n].1);
         let Some(picked) = self.turn.pick(self.seats.len(), live) else { return in_hand.unseat(work.claim.step) };
         let (seat, id) = &self.seats[picked];
         // Bounded by the slots that the work itself holds, so never refused here.

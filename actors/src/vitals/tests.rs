@@ -2,12 +2,13 @@
 //!
 //! A [`Ward`] supervises [`Patient`]s as a pool supervises agent actors: by a `Children`, under the kind that is pinged.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use ractor::SupervisionEvent;
 use tokio::sync::mpsc;
 use troupe_runtime::supervision::{
-    BackoffOptions, ChildEvent, ChildTimer, Children, ChildrenOptions, RestartBudget, Then,
+    BackoffOptions, ChildEvent, ChildTimer, Children, ChildrenOptions, Messages, RestartBudget, Then, ToSelf,
 };
 
 use super::*;
@@ -22,46 +23,61 @@ enum WardMessage {
     Child(ChildTimer),
 }
 
-#[derive(Clone, Default)]
-struct Patient {
-    /// Whether it answers; shared by its lives.
-    mute: Arc<AtomicBool>,
-    /// Whether its first life blocks its thread, as no handler may, until this is false again.
-    blocks: Arc<AtomicBool>,
-    /// Whether its next answer takes two seconds and a half.
-    rests: Arc<AtomicBool>,
-    lives: Arc<AtomicU32>,
+/// What a patient may have.
+#[derive(Clone, Copy)]
+enum Ailment {
+    /// It never comes to the next message.
+    Hangs,
+    /// It comes to the next message after two seconds and a half.
+    Rests,
+    /// It blocks its thread, as nobody may, until it is let go.
+    Blocks,
 }
 
-impl Actor for Patient {
-    type Msg = AgentMessage;
-    /// Which life it is.
-    type State = u32;
-    type Arguments = ();
+#[derive(Clone, Default)]
+struct Patient {
+    /// What every one of its lives has from its beginning.
+    chronic: Arc<Mutex<Option<Ailment>>>,
+    /// What its first life has from its beginning.
+    at_first: Option<Ailment>,
+    let_go: Arc<AtomicBool>,
+    /// The way to its present life.
+    way: Arc<Mutex<Option<ToSelf<Ailment>>>>,
+    lives: Arc<AtomicU32>,
+    /// Each life has a clone until it is really over.
+    pulse: Arc<()>,
+}
 
-    async fn pre_start(&self, _: ActorRef<AgentMessage>, (): ()) -> Result<u32, ActorProcessingErr> {
-        Ok(self.lives.fetch_add(1, Ordering::SeqCst))
-    }
-
-    async fn handle(
-        &self,
-        _: ActorRef<AgentMessage>,
-        message: AgentMessage,
-        life: &mut u32,
-    ) -> Result<(), ActorProcessingErr> {
-        while *life == 0 && self.blocks.load(Ordering::SeqCst) {
-            std::thread::park_timeout(Duration::from_millis(1));
-        }
-        if self.rests.swap(false, Ordering::SeqCst) {
-            tokio::time::sleep(Duration::from_millis(2_500)).await;
-        }
-        if self.mute.load(Ordering::SeqCst) {
-            std::future::pending::<()>().await;
-        }
-        if let AgentMessage::Ping(reply) = message {
-            reply.send(()).ok();
+impl Patient {
+    async fn live(self, mut messages: Messages<Ailment>) -> Result<(), ActorProcessingErr> {
+        let _pulse = self.pulse.clone();
+        let first = self.lives.fetch_add(1, Ordering::SeqCst) == 0;
+        let to_self = messages.to_self();
+        self.at_first
+            .filter(|_| first)
+            .into_iter()
+            .chain(*self.chronic.lock().unwrap())
+            .for_each(|it| to_self.send(it));
+        *self.way.lock().unwrap() = Some(to_self);
+        while let Some(ailment) = messages.next().await {
+            match ailment {
+                Ailment::Hangs => std::future::pending().await,
+                Ailment::Rests => tokio::time::sleep(Duration::from_millis(2_500)).await,
+                Ailment::Blocks => {
+                    while !self.let_go.load(Ordering::SeqCst) {
+                        std::thread::park_timeout(Duration::from_millis(1));
+                    }
+                }
+            }
         }
         Ok(())
+    }
+
+    async fn catches(&self, ailment: Ailment) {
+        while self.lives.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        self.way.lock().unwrap().as_ref().expect("it lives").send(ailment);
     }
 }
 
@@ -109,7 +125,7 @@ fn spec(id: &str, patient: &Patient) -> ChildSpec {
     let patient = patient.clone();
     let start = move |context: ChildContext| {
         let patient = patient.clone();
-        async move { context.spawn(patient, ()).await }
+        async move { Ok(context.attend(|messages| patient.live(messages))) }
     };
     ChildSpec::new(id, AGENT, start)
         .backoff(BackoffOptions { jitter: 0.0, ..BackoffOptions::default() })
@@ -138,7 +154,8 @@ async fn ward(options: Options, patients: &[(&str, &Patient)]) -> (Tree, mpsc::U
 async fn who_hangs_is_killed_and_serves_again_within_15_seconds_three_times_and_is_unavailable_then() {
     let (mute, well) = (Patient::default(), Patient::default());
     let (tree, mut told) = ward(Options::default(), &[("mute/0", &mute), ("well/0", &well)]).await;
-    mute.mute.store(true, Ordering::SeqCst);
+    *mute.chronic.lock().unwrap() = Some(Ailment::Hangs);
+    mute.catches(Ailment::Hangs).await;
     for restarts in 1..=3 {
         let hung = Instant::now();
         let Some(ChildEvent::Restarting { id, cause, .. }) = told.recv().await else { panic!("no restart") };
@@ -166,7 +183,7 @@ async fn two_misses_are_forgiven_and_whoever_answers_is_left_in_peace() {
     Actor::spawn(None, Ward { tree: tree.clone(), events }, vec![spec("a/0", &patient)]).await.unwrap();
     let (options, mut misses) = (Options::default(), HashMap::new());
     for _ in 0..3 {
-        patient.rests.store(true, Ordering::SeqCst);
+        patient.catches(Ailment::Rests).await;
         ping_all(&tree, options, &mut misses).await;
         ping_all(&tree, options, &mut misses).await;
         assert_eq!(misses.values().copied().collect::<Vec<_>>(), [2]);
@@ -178,25 +195,31 @@ async fn two_misses_are_forgiven_and_whoever_answers_is_left_in_peace() {
     assert_eq!(patient.lives.load(Ordering::SeqCst), 1);
 }
 
-/// ractor's trap: a kill is noticed at an await, so an actor whose handler blocks its thread outlives it.
+/// An abort is noticed at an await, as ractor's kill is, so whoever blocks its thread outlives it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn who_blocks_its_thread_is_left_behind_and_its_successor_serves_beside_it() {
-    let patient = Patient::default();
-    patient.blocks.store(true, Ordering::SeqCst);
+    let patient = Patient { at_first: Some(Ailment::Blocks), ..Patient::default() };
     // Without it no ping ever times out: the blocked thread is the one that looked at the clock.
     let _watch = Watch::begin(Handle::current(), Duration::from_millis(20)).unwrap();
     let options = Options { every: Duration::from_millis(50), timeout: Duration::from_millis(100), misses_max: 2 };
     let (tree, mut told) = ward(options, &[("a/0", &patient)]).await;
-    let first = tree.lives(AGENT).remove(0).cell;
+    let first = tree.lives(AGENT).remove(0);
     assert!(matches!(told.recv().await, Some(ChildEvent::Restarting { .. })));
     assert!(matches!(told.recv().await, Some(ChildEvent::Restarted { restarts: 1, .. })));
     let second = tree.lives(AGENT).remove(0);
-    assert_ne!(first.get_id(), second.cell.get_id());
-    let answer = timeout(Duration::from_secs(10), ping(&second).expect("it is asked")).await;
+    assert_ne!(first.number(), second.number());
+    let answer = timeout(Duration::from_secs(10), second.ping().expect("it is asked")).await;
     assert!(answer.is_ok_and(|told| told.is_ok()), "the successor serves");
-    assert!(first.get_status() < ractor::ActorStatus::Stopped, "and the other one blocks its thread still");
-    patient.blocks.store(false, Ordering::SeqCst);
-    first.wait(Some(Duration::from_secs(10))).await.expect("it ends at its next await");
+    let lives = |patient: &Patient| Arc::strong_count(&patient.pulse);
+    let before = lives(&patient);
+    assert!(first.ping().is_some(), "and the other one blocks its thread still");
+    patient.let_go.store(true, Ordering::SeqCst);
+    let ends = async {
+        while lives(&patient) == before || first.ping().is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(10), ends).await.expect("it ends at its next await");
     assert_eq!(tree.lives(AGENT).len(), 1, "its end is nobody's fall");
     assert_eq!(tree.ledger().of("ward/a/0").len(), 1);
 }

@@ -1,14 +1,14 @@
 //! What lives at a child's place: an actor, or a routine.
 //!
-//! Most children are actors. One that nobody sends anything to, because its whole life is one loop, is a **routine**: a
-//! future on the runtime under the same supervision. An idle actor holds four mailboxes that such a child has no use for,
-//! more than 6 KiB; there is an inbox for each agent (docs/adr/0032).
+//! Who supervises others is an actor of ractor's. Whoever there is one of for each agent or step is a **routine**: a future on
+//! the runtime under the same supervision, for an idle actor of ractor's holds four mailboxes, more than 6 KiB. An inbox and a step
+//! have none at all, for nobody sends them anything (docs/adr/0032, 0033); an agent has one of ours (`mailbox.rs`, docs/adr/0034).
 //!
-//! | | actor | routine |
+//! | | actor of ractor's | routine |
 //! |---|---|---|
 //! | its end is told by | ractor's supervision event | its `Ending`, as that is dropped, whatever has ended it |
 //! | a fall is | a panic or an `Err` of a handler | a panic or an `Err` of the future |
-//! | to drain it | it handles what waits, then ends | it has nothing that waits: it is cut off |
+//! | to drain it | it handles what waits, then ends | the same with a mailbox; without one nothing waits: it is cut off |
 //! | when its supervisor is gone | ractor kills it | [`Routine`] is dropped with the supervisor's state, which cuts it off |
 //!
 //! Made by [`super::ChildContext`], kept by [`super::Children`]; the [`super::Tree`] has the [`Reach`] of it. An actor whose
@@ -17,6 +17,7 @@
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -25,6 +26,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use super::cause::panic_text;
 use super::exit::Exit;
+use super::mailbox::AnyMailbox;
 use super::tree::Tree;
 
 /// One life of a child.
@@ -38,6 +40,8 @@ pub enum Alive {
         number: u64,
         /// The life.
         routine: Routine,
+        /// What it is sent comes here, if it is sent anything.
+        mailbox: Option<Arc<dyn AnyMailbox>>,
     },
 }
 
@@ -54,7 +58,12 @@ pub enum Reach {
     /// By a kill.
     Actor(ActorCell),
     /// By an abort.
-    Routine(AbortHandle),
+    Routine {
+        /// The life.
+        handle: AbortHandle,
+        /// Whether it gets on can be asked here.
+        mailbox: Option<Arc<dyn AnyMailbox>>,
+    },
 }
 
 /// Where the end of a life is told, should it be a routine.
@@ -79,10 +88,11 @@ impl Alive {
     /// Begins a routine whose end is told at `desk`.
     pub(super) fn routine(
         desk: Desk,
+        mailbox: Option<Arc<dyn AnyMailbox>>,
         life: impl Future<Output = Result<(), ActorProcessingErr>> + Send + 'static,
     ) -> Self {
         let Desk { told, tree, number } = desk;
-        Self::Routine { number, routine: Routine::begin(tree, told, life) }
+        Self::Routine { number, routine: Routine::begin(tree, told, life), mailbox }
     }
 
     /// The actor that it is.
@@ -98,10 +108,20 @@ impl Alive {
         matches!(self, Self::Routine { number, .. } if *number == of)
     }
 
+    /// Where it is sent messages, if it is a routine that takes any.
+    pub(super) const fn mailbox(&self) -> Option<&Arc<dyn AnyMailbox>> {
+        match self {
+            Self::Actor(_) => None,
+            Self::Routine { mailbox, .. } => mailbox.as_ref(),
+        }
+    }
+
     pub(super) fn reach(&self) -> Reach {
         match self {
             Self::Actor(cell) => Reach::Actor(cell.clone()),
-            Self::Routine { routine, .. } => routine.reach(),
+            Self::Routine { routine, mailbox, .. } => {
+                Reach::Routine { handle: routine.handle.abort_handle(), mailbox: mailbox.clone() }
+            }
         }
     }
 
@@ -113,12 +133,13 @@ impl Alive {
         }
     }
 
-    /// Has it finish what waits for it; nothing waits for a routine.
+    /// Has it finish what waits for it; nothing waits for a routine without a mailbox.
     pub(super) fn drain(&self) {
         match self {
             // An error says that it has ended already; then its event is on the way.
             Self::Actor(cell) => drop(cell.drain()),
-            Self::Routine { routine, .. } => routine.handle.abort(),
+            Self::Routine { mailbox: Some(mailbox), .. } => mailbox.close(),
+            Self::Routine { routine, mailbox: None, .. } => routine.handle.abort(),
         }
     }
 
@@ -148,7 +169,7 @@ impl Routine {
     /// How it can be cut off.
     #[must_use]
     pub fn reach(&self) -> Reach {
-        Reach::Routine(self.handle.abort_handle())
+        Reach::Routine { handle: self.handle.abort_handle(), mailbox: None }
     }
 }
 
@@ -169,16 +190,15 @@ impl Reach {
     pub fn cut_off(&self) {
         match self {
             Self::Actor(cell) => cell.kill(),
-            Self::Routine(routine) => routine.abort(),
+            Self::Routine { handle, .. } => handle.abort(),
         }
     }
 
-    /// The actor that it is.
-    #[must_use]
-    pub const fn actor(&self) -> Option<&ActorCell> {
+    /// Where it can be asked whether it gets on.
+    pub(super) const fn mailbox(&self) -> Option<&Arc<dyn AnyMailbox>> {
         match self {
-            Self::Actor(cell) => Some(cell),
-            Self::Routine(_) => None,
+            Self::Actor(_) => None,
+            Self::Routine { mailbox, .. } => mailbox.as_ref(),
         }
     }
 }

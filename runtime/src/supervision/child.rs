@@ -32,7 +32,7 @@ use serde::Serialize;
 use super::alive::{Alive, Desk};
 use super::backoff::BackoffOptions;
 use super::budget::RestartBudget;
-use super::mailbox::Depth;
+use super::mailbox::Messages;
 use super::tree::{ActorState, Tree};
 
 /// Longest id of a child, in bytes.
@@ -101,8 +101,6 @@ pub struct ChildContext {
     pub path: String,
     /// The tree, to say what it is doing and to register its own children.
     pub tree: Tree,
-    /// The counter of its mailbox; see [`super::Mailbox`].
-    pub depth: Depth,
     /// How many lives it had before.
     pub restarts: u32,
     /// Where the end of this one is told, should it be a routine.
@@ -130,7 +128,7 @@ pub struct ChildView {
     pub restarts: u32,
     /// Why it last fell.
     pub last_error: Option<String>,
-    /// Messages waiting in its mailbox.
+    /// Messages waiting in its mailbox, if it has one of ours.
     pub mailbox_depth: usize,
 }
 
@@ -219,6 +217,18 @@ impl ChildContext {
     /// await however its spec has it brought down; its return is a normal end, an error and a panic are falls.
     #[must_use = "a routine that is dropped is cut off"]
     pub fn run(self, life: impl Future<Output = Result<(), ActorProcessingErr>> + Send + 'static) -> Alive {
-        Alive::routine(self.desk, life)
+        Alive::routine(self.desk, None, life)
+    }
+
+    /// Starts a routine that attends to a mailbox as the supervisor's child: `life` takes one message after the other and returns
+    /// when there are no more, for then it is being brought down. Its return is a normal end, an error and a panic are falls.
+    #[must_use = "a routine that is dropped is cut off"]
+    pub fn attend<M, Life>(self, life: impl FnOnce(Messages<M>) -> Life) -> Alive
+    where
+        M: Send + 'static,
+        Life: Future<Output = Result<(), ActorProcessingErr>> + Send + 'static,
+    {
+        let messages = Messages::of_life(self.desk.number);
+        Alive::routine(self.desk, Some(messages.mailbox()), life(messages))
     }
 }

@@ -238,12 +238,16 @@ impl Children {
         self.running(id).and_then(|child| child.alive.as_ref()?.actor().cloned())
     }
 
+    /// Whether a child lives and is not being brought down.
+    #[must_use]
+    pub fn runs(&self, id: &str) -> bool {
+        self.running(id).is_some()
+    }
+
     /// The bounded way to a child's present life, while it runs and if `M` is what it takes.
     #[must_use]
-    pub fn mailbox<M: Message>(&self, id: &str, options: MailboxOptions) -> Option<Mailbox<M>> {
-        let child = self.running(id)?;
-        let cell = child.alive.as_ref()?.actor().filter(|cell| cell.is_message_type_of::<M>() == Some(true))?;
-        Some(Mailbox::new(ActorRef::from(cell.clone()), child.depth.clone(), options))
+    pub fn mailbox<M: Send + 'static>(&self, id: &str, options: MailboxOptions) -> Option<Mailbox<M>> {
+        Mailbox::of(self.running(id)?.alive.as_ref()?.mailbox()?, options)
     }
 
     /// All children in the order of starting.

@@ -1,26 +1,33 @@
-//! A mailbox with an end: a counted, bounded way to send to an actor.
+//! A mailbox with an end: a counted, bounded way to send to a routine, and the routine's own end of it.
 //!
-//! ractor's mailboxes are unbounded and nobody can ask how full they are. A [`Mailbox`] counts what it sent and what
-//! the actor took, refuses with [`Busy`] over its limit, and shows its depth in the live [`super::Tree`].
+//! ractor's mailboxes are unbounded, nobody can ask how full they are, and four of them take 6 KiB before there is a message.
+//! An actor that supervises nobody has this one instead ([`super::ChildContext::attend`], docs/adr/0034): some 300 bytes, a
+//! refusal ([`Busy`]) over its limit, its depth in the live [`super::Tree`].
 //!
 //! ```text
-//!   sender ── cast / call ──► +1 ── ractor's queue ──► handle(): depth.taken() ── −1
-//!                refused: Busy{depth, retry_after}
+//!   sender ── cast / call ──► +1 ──┐
+//!             refused: Busy        ├──► queue ──► Messages::next() ── −1 ──► the routine's loop
+//!   the routine itself ── ToSelf ──┤
+//!   Life::ping ────────────────────┘            answered on the way, by whoever comes back to next()
 //! ```
 //!
-//! The actor calls [`Depth::taken`] once for each message that comes by this way, first thing in its handler; messages
-//! it sends itself (timers) are not counted. When an actor dies its queue dies with it, so every life of a child has a
-//! [`Depth`] of its own ([`super::ChildContext::depth`]) and nothing is carried over.
+//! A routine handles one message after the other, so a ping is answered by one that comes back for its next message: it lives
+//! *and* holds up nobody. What it sends itself and pings count to no limit. When a life ends its queue ends with it, and the
+//! next one begins empty.
 //!
 //! `Ok` from a cast means "queued", never "handled": whatever must not be lost is a row before it is a message.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ractor::rpc::CallResult;
-use ractor::{ActorRef, Message, RpcReplyPort};
+use futures::StreamExt as _;
+use futures::channel::mpsc;
+use ractor::RpcReplyPort;
+use tokio::sync::oneshot;
+use tokio::task::coop::cooperative;
 
 use crate::fault::{Fault, Faulty};
 
@@ -39,10 +46,6 @@ impl Default for MailboxOptions {
     }
 }
 
-/// How many messages wait for one life of an actor. Clones count together.
-#[derive(Debug, Clone, Default)]
-pub struct Depth(Arc<AtomicUsize>);
-
 /// The mailbox is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("mailbox full with {depth} waiting, try again in {} ms", .retry_after.as_millis())]
@@ -59,7 +62,7 @@ pub enum CastError {
     /// Over the limit.
     #[error(transparent)]
     Busy(#[from] Busy),
-    /// The actor is gone or is draining; ask for its successor.
+    /// Whoever read it is gone or is draining; ask for its successor.
     #[error("the actor is gone or draining, look it up again")]
     Closed,
 }
@@ -70,8 +73,8 @@ pub enum CallError {
     /// Over the limit: certainly not handled.
     #[error(transparent)]
     Busy(#[from] Busy),
-    /// No answer in time, or the actor went away. It may have handled the message, may handle it still, or never will:
-    /// only the store knows. Time-out and closed are one case because a remote actor does not tell them apart.
+    /// No answer in time, or whoever should give it went away. The message may have been handled, may be still, or never will:
+    /// only the store knows. Time-out and closed are one case because somebody remote does not tell them apart.
     #[error("no answer within {} ms, the outcome is unknown", .waited.as_millis())]
     Unknown {
         /// The time the caller allowed.
@@ -79,94 +82,200 @@ pub enum CallError {
     },
 }
 
-/// A bounded way to send to one life of an actor.
+/// A bounded way to send to one life of a routine.
 pub struct Mailbox<M> {
-    actor: ActorRef<M>,
-    depth: Depth,
+    post: Arc<Post<M>>,
     options: MailboxOptions,
 }
 
-impl Depth {
-    /// A message was taken out; the actor calls this first thing in its handler.
-    pub fn taken(&self) {
-        let one_less = |waiting: usize| Some(waiting.saturating_sub(1));
-        // Never below zero, whoever miscounts: an under-run would refuse everything for ever.
-        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).ok();
-    }
-
-    /// Messages waiting now.
-    #[must_use]
-    pub fn get(&self) -> usize {
-        self.0.load(Ordering::Acquire)
-    }
-
-    /// Takes a place, or says how many are taken when there is none below `limit`.
-    fn enter(&self, limit: usize) -> Result<(), usize> {
-        let one_more = |waiting: usize| (waiting < limit).then_some(waiting + 1);
-        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).map(|_| ())
-    }
+/// The routine's end; dropping it ends what waits, unanswered.
+pub struct Messages<M> {
+    queue: mpsc::UnboundedReceiver<Letter<M>>,
+    post: Arc<Post<M>>,
 }
 
-impl<M: Message> Mailbox<M> {
-    /// The way to `actor`, which takes from `depth`.
+/// How a routine, or what it has begun, sends to the routine itself; counts to no limit.
+pub struct ToSelf<M>(Arc<Post<M>>);
+
+/// A mailbox whatever its messages are: what the supervisor and the live tree know of it.
+pub trait AnyMailbox: Send + Sync {
+    /// Whose it is; no two lives of this process are alike.
+    fn life(&self) -> u64;
+    /// Messages waiting now.
+    fn depth(&self) -> usize;
+    /// Takes nothing more; what waits is handled still.
+    fn close(&self);
+    /// Asks whether anybody comes for the next message; `None` when nobody will.
+    fn ping(&self) -> Option<oneshot::Receiver<()>>;
+    /// As what it is.
+    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+/// What all ends of a mailbox share.
+struct Post<M> {
+    life: u64,
+    waiting: AtomicUsize,
+    way: mpsc::UnboundedSender<Letter<M>>,
+}
+
+/// What lies in the queue.
+enum Letter<M> {
+    /// From outside, counted.
+    Sent(M),
+    /// From the routine itself.
+    Own(M),
+    /// Are you there?
+    Ping(oneshot::Sender<()>),
+}
+
+impl<M: Send + 'static> Mailbox<M> {
+    /// A mailbox of nobody whom a supervisor knows.
     #[must_use]
-    pub const fn new(actor: ActorRef<M>, depth: Depth, options: MailboxOptions) -> Self {
-        Self { actor, depth, options }
+    pub fn open(options: MailboxOptions) -> (Self, Messages<M>) {
+        let messages = Messages::of_life(0);
+        (Self { post: Arc::clone(&messages.post), options }, messages)
+    }
+
+    /// The way into `mailbox`, if `M` is what it takes.
+    pub(super) fn of(mailbox: &Arc<dyn AnyMailbox>, options: MailboxOptions) -> Option<Self> {
+        let post = Arc::clone(mailbox).any().downcast().ok()?;
+        Some(Self { post, options })
     }
 
     /// Queues a message.
+    ///
+    /// # Errors
+    /// When too many wait, or nobody reads any more.
     pub fn cast(&self, message: M) -> Result<(), CastError> {
-        self.enter()?;
-        self.actor.cast(message).map_err(|_| {
-            self.depth.taken();
+        let limit = self.options.limit;
+        let one_more = |waiting: usize| (waiting < limit).then_some(waiting + 1);
+        (self.post.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more))
+            .map_err(|depth| Busy { depth, retry_after: self.options.retry_after })?;
+        self.post.way.unbounded_send(Letter::Sent(message)).map_err(|_| {
+            self.post.taken();
             CastError::Closed
         })
     }
 
     /// Queues a message and waits for its answer, never longer than `timeout`. Giving up does not cancel the work: put
     /// a deadline into the message when that matters.
+    ///
+    /// # Errors
+    /// When too many wait, or there is no answer.
     pub async fn call<T, F>(&self, timeout: Duration, message: F) -> Result<T, CallError>
     where
         T: Send + 'static,
         F: FnOnce(RpcReplyPort<T>) -> M,
     {
-        self.enter()?;
-        match self.actor.call(message, Some(timeout)).await {
-            Ok(CallResult::Success(answer)) => Ok(answer),
-            Ok(CallResult::Timeout | CallResult::SenderError) => Err(CallError::Unknown { waited: timeout }),
-            Err(_) => {
-                self.depth.taken();
-                Err(CallError::Unknown { waited: timeout })
-            }
+        let (reply, answer) = oneshot::channel();
+        let unknown = CallError::Unknown { waited: timeout };
+        match self.cast(message(reply.into())) {
+            Ok(()) => {}
+            Err(CastError::Busy(busy)) => return Err(busy.into()),
+            Err(CastError::Closed) => return Err(unknown),
         }
+        tokio::time::timeout(timeout, answer).await.map_err(|_| unknown)?.map_err(|_| unknown)
     }
 
     /// Messages waiting now.
     #[must_use]
     pub fn depth(&self) -> usize {
-        self.depth.get()
+        self.post.depth()
+    }
+}
+
+impl<M: Send + 'static> Messages<M> {
+    /// The mailbox of a life.
+    pub(super) fn of_life(life: u64) -> Self {
+        let (way, queue) = mpsc::unbounded();
+        Self { queue, post: Arc::new(Post { life, waiting: AtomicUsize::new(0), way }) }
     }
 
-    /// The actor behind, for what a mailbox does not do (its id, its status). Casting past the mailbox is not counted.
+    /// The mailbox as those know it who send nothing.
+    pub(super) fn mailbox(&self) -> Arc<dyn AnyMailbox> {
+        Arc::<Post<M>>::clone(&self.post)
+    }
+
+    /// Waits for the next message; `None` when the routine is to come to its end. Cancelled, it has taken nothing.
+    pub async fn next(&mut self) -> Option<M> {
+        loop {
+            // Within tokio's budget: a queue that is never empty would have the thread to itself.
+            match cooperative(self.queue.next()).await? {
+                Letter::Sent(message) => {
+                    self.post.taken();
+                    return Some(message);
+                }
+                Letter::Own(message) => return Some(message),
+                // Whoever asked may have stopped to wait.
+                Letter::Ping(reply) => drop(reply.send(())),
+            }
+        }
+    }
+
+    /// A way for the routine to send to itself.
     #[must_use]
-    pub const fn actor(&self) -> &ActorRef<M> {
-        &self.actor
+    pub fn to_self(&self) -> ToSelf<M> {
+        ToSelf(Arc::clone(&self.post))
+    }
+}
+
+impl<M> ToSelf<M> {
+    /// Queues a message; one that ends with the routine is nobody's.
+    pub fn send(&self, message: M) {
+        self.0.way.unbounded_send(Letter::Own(message)).ok();
+    }
+}
+
+impl<M> Post<M> {
+    fn taken(&self) {
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl<M: Send + 'static> AnyMailbox for Post<M> {
+    fn life(&self) -> u64 {
+        self.life
     }
 
-    fn enter(&self) -> Result<(), Busy> {
-        self.depth.enter(self.options.limit).map_err(|depth| Busy { depth, retry_after: self.options.retry_after })
+    fn depth(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
+    }
+
+    fn close(&self) {
+        self.way.close_channel();
+    }
+
+    fn ping(&self) -> Option<oneshot::Receiver<()>> {
+        let (reply, answer) = oneshot::channel();
+        self.way.unbounded_send(Letter::Ping(reply)).ok().map(|()| answer)
+    }
+
+    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
     }
 }
 
 impl<M> Clone for Mailbox<M> {
     fn clone(&self) -> Self {
-        Self { actor: self.actor.clone(), depth: self.depth.clone(), options: self.options }
+        Self { post: Arc::clone(&self.post), options: self.options }
+    }
+}
+
+impl<M> Clone for ToSelf<M> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<M> fmt::Debug for Mailbox<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mailbox").field("actor", &self.actor).field("depth", &self.depth.get()).finish_non_exhaustive()
+        f.debug_struct("Mailbox").field("life", &self.post.life).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for dyn AnyMailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyMailbox").field("life", &self.life()).field("depth", &self.depth()).finish()
     }
 }
 
@@ -189,107 +298,4 @@ impl Faulty for CallError {
 }
 
 #[cfg(test)]
-mod tests {
-    use ractor::{Actor, ActorProcessingErr};
-    use ractor_cluster_derive::RactorMessage;
-    use tokio::sync::oneshot;
-
-    use super::*;
-
-    /// Answers echoes; can be held up, and can forget to answer.
-    struct Clerk;
-
-    #[derive(RactorMessage)]
-    enum ClerkMessage {
-        Echo(u32, RpcReplyPort<u32>),
-        Hold(oneshot::Receiver<()>),
-        Forget(#[expect(dead_code, reason = "held until it is dropped unanswered")] RpcReplyPort<u32>),
-        Note,
-    }
-
-    impl Actor for Clerk {
-        type Msg = ClerkMessage;
-        type State = Depth;
-        type Arguments = Depth;
-
-        async fn pre_start(&self, _: ActorRef<ClerkMessage>, depth: Depth) -> Result<Depth, ActorProcessingErr> {
-            Ok(depth)
-        }
-
-        async fn handle(
-            &self,
-            _: ActorRef<ClerkMessage>,
-            message: ClerkMessage,
-            depth: &mut Depth,
-        ) -> Result<(), ActorProcessingErr> {
-            depth.taken();
-            match message {
-                ClerkMessage::Echo(number, reply) => drop(reply.send(number)),
-                ClerkMessage::Hold(until) => drop(until.await),
-                ClerkMessage::Forget(_) | ClerkMessage::Note => {}
-            }
-            Ok(())
-        }
-    }
-
-    async fn clerk(limit: usize) -> Mailbox<ClerkMessage> {
-        let depth = Depth::default();
-        let (actor, _) = Actor::spawn(None, Clerk, depth.clone()).await.expect("a clerk");
-        Mailbox::new(actor, depth, MailboxOptions { limit, ..MailboxOptions::default() })
-    }
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    #[tokio::test(start_paused = true)]
-    async fn a_full_mailbox_refuses_and_takes_again_once_it_is_read() {
-        let mailbox = clerk(2).await;
-        let (release, held) = oneshot::channel();
-        mailbox.cast(ClerkMessage::Hold(held)).expect("empty");
-        while mailbox.depth() > 0 {
-            tokio::task::yield_now().await;
-        }
-        mailbox.cast(ClerkMessage::Note).expect("one waits");
-        mailbox.cast(ClerkMessage::Note).expect("two wait");
-
-        let busy = Busy { depth: 2, retry_after: MailboxOptions::default().retry_after };
-        assert_eq!(mailbox.cast(ClerkMessage::Note), Err(CastError::Busy(busy)));
-        let refused = mailbox.call(SECOND, |reply| ClerkMessage::Echo(1, reply)).await;
-        assert_eq!(refused, Err(CallError::Busy(busy)));
-        assert_eq!(CastError::Busy(busy).fault(), Fault::Transient { retry_after: Some(busy.retry_after) });
-        assert_eq!(mailbox.depth(), 2, "a refusal takes no place");
-
-        release.send(()).expect("the clerk waits");
-        while mailbox.depth() > 0 {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(mailbox.call(SECOND, |reply| ClerkMessage::Echo(7, reply)).await, Ok(7));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn no_answer_is_unknown_whether_late_forgotten_or_gone() {
-        let mailbox = clerk(8).await;
-        let unknown = Err(CallError::Unknown { waited: SECOND });
-        assert_eq!(mailbox.call(SECOND, ClerkMessage::Forget).await, unknown);
-
-        let (_release, held) = oneshot::channel();
-        mailbox.cast(ClerkMessage::Hold(held)).expect("empty");
-        let before = tokio::time::Instant::now();
-        assert_eq!(mailbox.call(SECOND, |reply| ClerkMessage::Echo(1, reply)).await, unknown);
-        assert_eq!(before.elapsed().as_secs(), 1);
-
-        mailbox.actor().kill();
-        mailbox.actor().wait(None).await.expect("dead");
-        assert_eq!(mailbox.call(SECOND, |reply| ClerkMessage::Echo(1, reply)).await, unknown);
-        assert_eq!(mailbox.cast(ClerkMessage::Note), Err(CastError::Closed));
-        assert_eq!(mailbox.depth(), 1, "only the echo that died in the queue is left, what was refused is not counted");
-    }
-
-    #[test]
-    fn a_depth_never_goes_below_zero() {
-        let depth = Depth::default();
-        depth.taken();
-        assert_eq!(depth.get(), 0);
-        assert_eq!(depth.enter(1), Ok(()));
-        assert_eq!(depth.enter(1), Err(1));
-    }
-}
+mod tests;

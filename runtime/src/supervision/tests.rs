@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, mpsc};
 use super::*;
 
 mod asked;
+mod attending;
 mod giving_up;
 mod order;
 mod restarting;
@@ -36,8 +37,8 @@ enum BossMessage {
     Reset(String, RpcReplyPort<Result<(), ChildrenError>>),
     Remove(String, RpcReplyPort<Result<(), ChildrenError>>),
     Get(String, RpcReplyPort<Option<ActorCell>>),
-    Mailbox(String, RpcReplyPort<Option<Mailbox<WorkerMessage>>>),
-    /// The mailbox of an actor that takes other messages than the boss believes.
+    Mailbox(String, RpcReplyPort<Option<Mailbox<attending::Order>>>),
+    /// The mailbox of a child that takes other messages than the boss believes.
     WrongMailbox(String, RpcReplyPort<bool>),
     Snapshot(RpcReplyPort<Vec<ChildView>>),
     StopAll(RpcReplyPort<Vec<ChildEvent>>),

@@ -24,17 +24,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use ractor::ActorCell;
 use serde::Serialize;
 
 use super::alive::Reach;
 use super::cause::{CAUSE_CHARS_MAX, cause, clip};
 use super::children::Wake;
 use super::ledger::{Ledger, LedgerOptions};
-use super::mailbox::Depth;
 use crate::clock::{Clock, SystemClock};
 use crate::secret::Redactor;
 
+pub use self::lives::Life;
+
+mod lives;
 mod nearest;
 
 /// Longest text of a current step that is shown, in characters.
@@ -118,17 +119,6 @@ pub enum RestartError {
     },
 }
 
-/// One running life of an actor, for whoever asks how it is.
-#[derive(Debug, Clone)]
-pub struct Life {
-    /// Where it stands.
-    pub path: String,
-    /// The actor.
-    pub cell: ActorCell,
-    /// The counter of its mailbox.
-    pub depth: Depth,
-}
-
 /// How a supervisor is asked for something about one child.
 pub(super) type Ask = Arc<dyn Fn(Wake) + Send + Sync>;
 
@@ -161,7 +151,6 @@ struct Node {
     state: ActorState,
     since: DateTime<Utc>,
     restarts: u32,
-    depth: Depth,
     step: Option<String>,
     last_error: Option<String>,
     reach: Option<Reach>,
@@ -192,7 +181,6 @@ impl Tree {
             state: ActorState::Starting,
             since: self.shared.clock.now(),
             restarts: 0,
-            depth: Depth::default(),
             step: None,
             last_error: None,
             reach: None,
@@ -255,28 +243,6 @@ impl Tree {
         let nodes = self.nodes();
         let meant = nodes.iter().filter(|(_, node)| node.kind == kind && node.state == state);
         meant.map(|(path, node)| node.view(path)).collect()
-    }
-
-    /// Every actor of a kind that runs and has a supervisor that starts it again.
-    #[must_use]
-    pub fn lives(&self, kind: &str) -> Vec<Life> {
-        let nodes = self.nodes();
-        let runs = |node: &&Node| node.kind == kind && node.state == ActorState::Running && node.ask.is_some();
-        let life = |path: &String, cell: &ActorCell, depth: &Depth| Life {
-            path: path.clone(),
-            cell: cell.clone(),
-            depth: depth.clone(),
-        };
-        let running = nodes.iter().filter(|(_, node)| runs(node));
-        running.filter_map(|(path, node)| Some(life(path, node.reach.as_ref()?.actor()?, &node.depth))).collect()
-    }
-
-    /// This life does not answer: its supervisor kills it, counts that as a fall, and does what it does about falls.
-    pub fn give_up_on(&self, life: &Life, cause: &str) {
-        let ask = self.nodes().get(&life.path).and_then(|node| node.ask.clone());
-        if let Some(ask) = ask {
-            ask(Wake::GiveUp { life: life.cell.get_id(), cause: self.cause(cause) });
-        }
     }
 
     /// What masks the texts of ends.
@@ -345,12 +311,9 @@ impl Entry {
         self.change(|node, _| node.ask = Some(ask));
     }
 
-    /// A new life begins, whose messages are counted by `depth`.
-    pub fn starting(&self, depth: Depth) {
-        self.change(|node, now| {
-            node.enter(ActorState::Starting, now);
-            node.depth = depth;
-        });
+    /// A new life begins.
+    pub fn starting(&self) {
+        self.change(|node, now| node.enter(ActorState::Starting, now));
     }
 
     /// It runs, after so many restarts.
@@ -446,9 +409,6 @@ impl Node {
         self.since = now;
         self.step = None;
         self.reach = None;
-        if state != ActorState::Running {
-            self.depth = Depth::default();
-        }
     }
 
     fn view(&self, path: &str) -> ActorView {
@@ -458,7 +418,7 @@ impl Node {
             state: self.state,
             since: self.since,
             restarts: self.restarts,
-            mailbox_depth: self.depth.get(),
+            mailbox_depth: self.reach.as_ref().and_then(Reach::mailbox).map_or(0, |mailbox| mailbox.depth()),
             step: self.step.clone(),
             last_error: self.last_error.clone(),
         }

@@ -6,8 +6,6 @@
 
 use std::time::Duration;
 
-use ractor::ActorId;
-
 use super::life::Phase;
 use super::{ChildEvent, Children, ChildrenError};
 use crate::supervision::alive::Alive;
@@ -39,18 +37,14 @@ impl Children {
         self.settle(place).await
     }
 
-    /// Counts the present life of a child as fallen and kills it, whether its end is ever reported or not: a handler that
-    /// blocks its thread reaches no await and cannot be killed. Such a one is left behind, and ends at its next await.
-    pub(super) async fn give_up_on(&mut self, place: u64, life: ActorId, cause: &str) -> Vec<ChildEvent> {
+    /// Counts the present life of a child, a routine, as fallen and cuts it off, whether its end is ever told or not: one that
+    /// blocks its thread reaches no await. Such a one is left behind, and ends at its next await.
+    pub(super) async fn give_up_on(&mut self, place: u64, life: u64, cause: &str) -> Vec<ChildEvent> {
         let Some(child) = self.places.get_mut(&place) else { return Vec::new() };
-        let cell = child.alive.as_ref().and_then(Alive::actor).cloned();
-        let Some(cell) = cell.filter(|cell| cell.get_id() == life) else { return Vec::new() };
-        if child.phase != Phase::Running {
+        if child.phase != Phase::Running || !child.alive.as_ref().is_some_and(|alive| alive.is_routine(life)) {
             return Vec::new();
         }
-        tracing::error!(path = child.entry.path(), cause, "child does not answer, it is killed");
-        cell.kill();
-        self.by_actor.remove(&life);
+        tracing::error!(path = child.entry.path(), cause, "child does not answer, it is cut off");
         let mut events: Vec<ChildEvent> =
             self.ended(place, &Exit::Failed { cause: cause.to_owned() }).into_iter().collect();
         events.extend(self.settle(place).await);

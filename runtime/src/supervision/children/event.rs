@@ -6,8 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::ActorId;
-
 use crate::supervision::child::CHILD_ID_BYTES_MAX;
 use crate::supervision::exit::Exit;
 
@@ -34,8 +32,8 @@ pub enum Wake {
     },
     /// This life of the child does not answer.
     GiveUp {
-        /// Which.
-        life: ActorId,
+        /// Which of its lives.
+        life: u64,
         /// What was tried.
         cause: String,
     },

@@ -19,7 +19,6 @@ use crate::supervision::budget::{Decision, RestartBudget, Restarts};
 use crate::supervision::cause::{CAUSE_CHARS_MAX, clip, panic_text};
 use crate::supervision::child::{ChildContext, ChildSpec, ChildView, Restart};
 use crate::supervision::exit::Exit;
-use crate::supervision::mailbox::Depth;
 use crate::supervision::tree::{ActorState, Entry};
 
 /// A child and where it stands.
@@ -27,7 +26,6 @@ pub(super) struct Child {
     pub(super) spec: ChildSpec,
     pub(super) phase: Phase,
     pub(super) alive: Option<Alive>,
-    pub(super) depth: Depth,
     pub(super) entry: Entry,
     /// The wait that counts; timers with another number are of the past.
     pub(super) generation: u64,
@@ -78,8 +76,7 @@ impl Children {
         let restarts = child.lives;
         child.lives = child.lives.saturating_add(1);
         child.generation = next_generation();
-        child.depth = Depth::default();
-        child.entry.starting(child.depth.clone());
+        child.entry.starting();
         let (wake, parent, id) = (Arc::clone(&self.wake), Arc::clone(&self.path), child.spec.id.clone());
         let life = child.generation;
         let told =
@@ -88,7 +85,6 @@ impl Children {
             supervisor: self.supervisor.clone(),
             path: child.entry.path().to_owned(),
             tree: self.tree.clone(),
-            depth: child.depth.clone(),
             restarts,
             desk: Desk { told, tree: self.tree.clone(), number: life },
         };
@@ -196,7 +192,6 @@ impl Child {
         Self {
             phase: Phase::Waiting,
             alive: None,
-            depth: Depth::default(),
             entry,
             generation: next_generation(),
             lives: 0,
@@ -258,7 +253,7 @@ impl Child {
             starts_in_ms,
             restarts: self.lives.saturating_sub(1),
             last_error: self.last_error.clone(),
-            mailbox_depth: self.depth.get(),
+            mailbox_depth: self.alive.as_ref().and_then(Alive::mailbox).map_or(0, |mailbox| mailbox.depth()),
         }
     }
 }

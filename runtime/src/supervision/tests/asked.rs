@@ -1,4 +1,4 @@
-//! What is asked of a supervisor by path: a restart that costs nothing, and an end to a life that does not answer.
+//! What is asked of a supervisor by path: a restart that costs nothing. (An end to a life that does not answer: `attending.rs`.)
 
 use super::*;
 
@@ -54,23 +54,6 @@ async fn a_restart_under_rest_for_one_takes_those_along_that_stand_on_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_life_is_given_up_on_once_and_its_successor_is_not() {
-    let office = Office::with(Strategy::OneForOne, &["a"]).await;
-    let life = office.tree.lives("worker").remove(0);
-    office.tell("a", WorkerMessage::Work(PATIENCE)).await;
-    office.tree.give_up_on(&life, "silent");
-    office.tree.give_up_on(&life, "silent");
-    assert!(matches!(office.next().await, ChildEvent::Restarting { cause, .. } if cause == "silent"));
-    // The end of the one that was given up on is reported, and is nobody's fall.
-    assert_eq!(office.next().await, ChildEvent::NotMine);
-    assert_eq!(office.next().await, ChildEvent::Restarted { id: "a".into(), restarts: 1 });
-    office.tree.give_up_on(&life, "silent");
-    assert!(office.is_quiet().await);
-    assert!(office.answers("a").await);
-    assert_eq!(office.tree.ledger().of("root/a").len(), 1);
-}
-
-#[tokio::test(start_paused = true)]
 async fn who_has_no_supervisor_here_is_not_restarted() {
     let office = Office::with(Strategy::OneForOne, &["a"]).await;
     let cell = office.get("a").await.expect("it runs");
@@ -80,5 +63,4 @@ async fn who_has_no_supervisor_here_is_not_restarted() {
     assert_eq!(refused.to_string(), "the leaf at \"root/a/leaf\" is not started again by itself; it lives once");
     let missing = office.tree.restart("root/b", "a person").expect_err("nobody there");
     assert!(missing.to_string().contains("did you mean \"root/a\""), "{missing}");
-    assert!(office.tree.lives("leaf").is_empty(), "only those that come back are asked how they are");
 }

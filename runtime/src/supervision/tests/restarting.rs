@@ -107,35 +107,6 @@ async fn the_tree_shows_the_fall_and_its_cause_cut_to_size() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_life_has_a_mailbox_of_its_own() {
-    let office = Office::open(Strategy::OneForOne).await;
-    let lives = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let (worker, seen) = (office.worker("a"), Arc::clone(&lives));
-    let spec = ChildSpec::new("a", "worker", move |context| {
-        let worker = worker.clone();
-        seen.lock().expect("lives").push((context.restarts, context.path.clone()));
-        async move { context.spawn(worker, ()).await }
-    });
-    office.start(spec).await.expect("taken in");
-    office.next().await;
-
-    let id = || "a".to_owned();
-    assert!(!office.ask(|reply| BossMessage::WrongMailbox(id(), reply)).await, "only for what the actor takes");
-    let mailbox = office.ask(|reply| BossMessage::Mailbox(id(), reply)).await.expect("it runs");
-    mailbox.cast(WorkerMessage::Fail).expect("empty");
-    assert_eq!(office.tree.get("root/a").expect("visible").mailbox_depth, 1, "counted in the tree");
-    office.next().await;
-    office.next().await;
-
-    assert_eq!(office.tree.get("root/a").expect("visible").mailbox_depth, 0, "a new life, an empty mailbox");
-    assert_eq!(mailbox.cast(WorkerMessage::Fail), Err(CastError::Closed), "the old one leads nowhere");
-    let successor = office.ask(|reply| BossMessage::Mailbox(id(), reply)).await.expect("it runs");
-    assert_eq!(successor.cast(WorkerMessage::Work(Duration::ZERO)), Ok(()));
-    assert_eq!((successor.depth(), mailbox.depth()), (1, 1), "this worker never takes, and the lives do not mix");
-    assert_eq!(*lives.lock().expect("lives"), [(0, "root/a".to_owned()), (1, "root/a".to_owned())]);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_timer_of_the_past_starts_nothing() {
     let office = Office::with(Strategy::OneForOne, &["a"]).await;
     office.tell("a", WorkerMessage::Fail).await;

@@ -78,7 +78,9 @@ async fn whoever_asks_for_a_restart_or_gives_an_actor_up_may_quote_a_secret_in_v
     let told = office.told_of("a").await;
     holds(&told);
     assert!(matches!(office.next().await, ChildEvent::Restarted { .. }));
-    let lives = office.tree.lives("worker");
+    office.start(attending::keeper("b", &office)).await.expect("taken in");
+    office.next().await;
+    let lives = office.tree.lives("keeper");
     office.tree.give_up_on(&lives[0], &format!("no answer to {SECRET}"));
-    holds(&office.told_of("a").await);
+    holds(&office.told_of("b").await);
 }
