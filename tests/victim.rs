@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use troupe_actors::pool::Member;
+use troupe_actors::roster::Member;
 use troupe_actors::served::Served;
 use troupe_actors::stage::Options;
 use troupe_actors::troupe::{Submission, Troupe};

@@ -18,6 +18,9 @@ use crate::stage::Stage;
 use crate::step::{Beginning, StepLife};
 use crate::work::Work;
 
+/// What it is, in the live tree.
+pub(crate) const AGENT: &str = "agent";
+
 /// What an agent actor is told.
 #[derive(Debug)]
 pub enum AgentMessage {

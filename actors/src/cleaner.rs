@@ -11,6 +11,8 @@
 //! it waits, for in SQLite everybody's writes stand behind a batch; a node without its lease deletes nothing. It is
 //! killed when the node stops: a batch is one transaction, done or not done.
 
+pub(crate) mod options;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,6 +26,7 @@ use troupe_runtime::supervision::{ChildContext, ChildSpec, Shutdown};
 use troupe_runtime::telemetry::metrics::Reading;
 use troupe_runtime::telemetry::names;
 
+pub use self::options::Options;
 use crate::stage::Stage;
 
 /// Its segment in the tree.
@@ -32,34 +35,6 @@ pub(crate) const CLEANER: &str = "cleaner";
 const SOON_PART: u32 = 60;
 /// The part of the time between two rounds by which it is longer or shorter: nodes that start together part.
 const JITTER: f64 = 0.1;
-
-/// What is kept for how long, and how it goes.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// How long entries are kept after the end of their step.
-    pub keep: Duration,
-    /// How long everything else of a task is kept: what was asked, and how it ended.
-    pub keep_results: Duration,
-    /// From the end of one round to the next.
-    pub every: Duration,
-    /// Steps or tasks that go in one transaction.
-    pub batch: usize,
-    /// The wait between two batches.
-    pub pause: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        let days = |days: u64| Duration::from_hours(24 * days);
-        Self {
-            keep: days(30),
-            keep_results: days(90),
-            every: Duration::from_hours(1),
-            batch: 250,
-            pause: Duration::from_millis(100),
-        }
-    }
-}
 
 /// The one message: delete the next batch.
 #[derive(Debug, Clone, Copy, RactorMessage)]

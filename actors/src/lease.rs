@@ -12,7 +12,8 @@
 //! than its restart budget allows is frozen more than it lives, and ends. When the node leaves, the lease is what is
 //! given back last: by then nothing is in hand any more, and others may take over at once.
 
-mod hold;
+pub(crate) mod hold;
+pub(crate) mod options;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use troupe_runtime::supervision::{ChildContext, ChildSpec, Restart, Shutdown};
 
 pub use self::hold::Hold;
 use self::hold::Standing;
+pub use self::options::Options;
 use crate::stage::Stage;
 
 /// Its segment in the tree.
@@ -34,30 +36,6 @@ pub(crate) const LEASE: &str = "lease";
 const AGAIN: Duration = Duration::from_millis(500);
 /// How long giving the lease back may take when the node leaves; else it runs out by itself.
 const RELEASE: Duration = Duration::from_secs(2);
-
-/// Who holds the lease, and how.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The node's name; a second process that starts under it supersedes the first.
-    pub node: String,
-    /// How long the lease is held without being renewed.
-    pub ttl: Duration,
-    /// How often it is renewed.
-    pub renew_every: Duration,
-    /// How often the node looks for others that are gone.
-    pub look_every: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            node: "node".to_owned(),
-            ttl: Duration::from_secs(10),
-            renew_every: Duration::from_secs(3),
-            look_every: Duration::from_secs(1),
-        }
-    }
-}
 
 /// The one message: renew.
 #[derive(Debug, Clone, Copy, RactorMessage)]

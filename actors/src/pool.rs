@@ -10,6 +10,7 @@
 
 mod changing;
 mod company;
+mod level;
 pub mod message;
 mod round_robin;
 mod view;
@@ -21,9 +22,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, Supervisi
 use troupe_runtime::domain::agent::AgentName;
 use troupe_runtime::supervision::{ChildContext, ChildEvent, Children, ChildrenOptions, Tree};
 
-pub(crate) use self::company::AGENT;
 use self::company::Company;
-pub use self::company::Member;
 pub use self::message::PoolMessage;
 use self::view::Look;
 use crate::registry::AgentView;

@@ -22,10 +22,9 @@ use troupe_runtime::fault::Faulty as _;
 use troupe_runtime::ports::Ports;
 
 use crate::difference::Difference;
-use crate::pool::Member;
-use crate::roster::Roster;
+use crate::roster::{Member, Roster};
 use crate::served::Served;
-use crate::troupe::Error;
+use crate::troupe::error::Error;
 
 /// What came of a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

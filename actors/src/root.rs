@@ -4,29 +4,19 @@
 //! orchestrator, relay, then what the gateway brings (its doors), each standing on those before it; last the cleaner and the
 //! watcher, on which nobody stands. When it dies the node is over: the process that started it sees its end and exits.
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
-use ractor_cluster_derive::RactorMessage;
-use troupe_runtime::supervision::{
-    ChildEvent, ChildSpec, ChildTimer, Children, ChildrenOptions, Entry, Strategy, Tree,
-};
+pub mod message;
 
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use troupe_runtime::supervision::{ChildEvent, ChildSpec, Children, ChildrenOptions, Entry, Strategy, Tree};
+
+pub use self::message::RootMessage;
 use crate::cleaner::CLEANER;
 use crate::lease::LEASE;
-use crate::orchestrator::OrchestratorMessage;
 use crate::watcher::WATCHER;
 
 /// The root's own segment, and the orchestrator's.
 pub(crate) const ROOT: &str = "root";
 pub(crate) const ORCHESTRATOR: &str = "orchestrator";
-
-/// What the root is told.
-#[derive(Debug, RactorMessage)]
-pub enum RootMessage {
-    /// Where does the orchestrator live now?
-    Orchestrator(RpcReplyPort<Option<ActorRef<OrchestratorMessage>>>),
-    /// A child's wait is over.
-    Child(ChildTimer),
-}
 
 /// The root.
 pub struct Root {

@@ -5,6 +5,7 @@
 //! sees all of a change or nothing. Nothing here waits or fails.
 
 mod allotment;
+mod member;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,7 +14,7 @@ use troupe_runtime::domain::agent::{ExecutionMode, SlackReply};
 
 use self::allotment::Allotment;
 pub use self::allotment::PoolId;
-use crate::pool::Member;
+pub use self::member::Member;
 use crate::served::Served;
 
 /// Agents that are gone and whose way of replying is still known, for answers that are on their way.

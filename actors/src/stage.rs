@@ -11,13 +11,14 @@ use troupe_runtime::domain::ids::TaskId;
 use troupe_runtime::ports::Ports;
 use troupe_runtime::supervision::{BackoffOptions, LedgerOptions};
 
-use crate::cleaner;
-use crate::lease::{self, Hold};
+use crate::cleaner::options as cleaner;
+use crate::lease::hold::Hold;
+use crate::lease::options as lease;
 use crate::prepared::Late;
 use crate::relay::hint::RelayHint;
 use crate::standing::Standings;
-use crate::vitals;
-use crate::watcher::Watch;
+use crate::vitals::options as vitals;
+use crate::watcher::watch::Watch;
 use crate::work::InHand;
 
 /// Limits of the acting side.

@@ -2,6 +2,8 @@
 //!
 //! A cheap handle; everything behind it is supervised. Who calls: the HTTP API, the demo, the tests.
 
+pub(crate) mod error;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,22 +21,21 @@ use troupe_runtime::domain::event::{Event, Priority};
 use troupe_runtime::domain::ids::{TaskId, event_id_from};
 use troupe_runtime::domain::task::TaskStatus;
 use troupe_runtime::domain::topic::{REPLY_QUEUE, Topic, inbox_queue, reply_patterns};
-use troupe_runtime::fault::{Fault, Faulty};
 use troupe_runtime::ports::Ports;
-use troupe_runtime::store::{self, Task};
+use troupe_runtime::store::Task;
 use troupe_runtime::supervision::{ChildSpec, Shutdown, Tree};
 use troupe_runtime::telemetry::metrics::Reading;
 use troupe_runtime::telemetry::{Metrics, names};
 
+pub use self::error::Error;
 use crate::cleaner::Cleaner;
 use crate::lease::{Hold, Lease};
 use crate::orchestrator::{Orchestrator, OrchestratorMessage};
-use crate::pool::Member;
 use crate::registry::{AgentFilter, AgentView, nearest};
 use crate::relay::Relay;
 use crate::reload::{dismiss_strangers, enlist};
 use crate::root::{ORCHESTRATOR, Root, RootMessage};
-use crate::roster::{Roster, Standing};
+use crate::roster::{Member, Roster, Standing};
 use crate::served::Served;
 use crate::stage::{Options, Stage};
 use crate::watcher::Watcher;
@@ -57,45 +58,6 @@ pub struct Submission {
     pub session: Option<String>,
     /// The same key for the same agent leads to the same task.
     pub idempotency_key: Option<String>,
-}
-
-/// Why a request was not met.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// No such agent; the nearest name, when there is a near one.
-    #[error("there is no agent {name}{}", near.as_ref().map(|n| format!("; did you mean {n}?")).unwrap_or_default())]
-    UnknownAgent {
-        /// What was asked for.
-        name: String,
-        /// What may have been meant.
-        near: Option<String>,
-    },
-    /// The agent is in the configuration, so its queue is needed.
-    #[error("agent {0} is in the configuration; remove its file first")]
-    Configured(AgentName),
-    /// The key was used for something else.
-    #[error("idempotency key {0:?} was used for another input; take a new key")]
-    KeyReused(String),
-    /// The bus did not take it.
-    #[error(transparent)]
-    Bus(#[from] bus::Error),
-    /// The store did not answer.
-    #[error(transparent)]
-    Store(#[from] store::Error),
-    /// The troupe is stopping, or an actor did not answer in time.
-    #[error("the troupe does not answer: {0}")]
-    Unavailable(String),
-}
-
-impl Faulty for Error {
-    fn fault(&self) -> Fault {
-        match self {
-            Self::UnknownAgent { .. } | Self::Configured(_) | Self::KeyReused(_) => Fault::Permanent,
-            Self::Bus(error) => error.fault(),
-            Self::Store(error) => error.fault(),
-            Self::Unavailable(_) => Fault::transient(),
-        }
-    }
 }
 
 /// The running troupe.

@@ -18,11 +18,11 @@
 //! An agent actor that became unavailable is an event, `monitor.alert.critical`, with an id of its own for each time; it
 //! is published again until the bus has it. When the vitals are down nobody is pinged, and everything else goes on.
 
+pub(crate) mod options;
 mod watch;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
@@ -36,29 +36,13 @@ use troupe_runtime::domain::ids::event_id_from;
 use troupe_runtime::domain::topic::{Severity, Topic};
 use troupe_runtime::supervision::{ActorState, ActorView, ChildContext, ChildSpec, Life, Shutdown, Tree};
 
+pub use self::options::Options;
 use self::watch::Watch;
-use crate::pool::AGENT;
+use crate::agent::AGENT;
 use crate::stage::Stage;
 
 /// Its segment in the tree.
 pub(crate) const VITALS: &str = "vitals";
-
-/// How agent actors are looked after.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Options {
-    /// How often each is pinged.
-    pub every: Duration,
-    /// How long it may take to answer.
-    pub timeout: Duration,
-    /// Pings in a row without an answer after which it is given up on.
-    pub misses_max: u32,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { every: Duration::from_secs(3), timeout: Duration::from_secs(1), misses_max: 3 }
-    }
-}
 
 /// The one message: look.
 #[derive(Debug, Clone, Copy, RactorMessage)]

@@ -8,22 +8,22 @@
 //!
 //! Looking, not being told: a mounted folder (Kubernetes, NFS, a container's) does not tell.
 
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+pub(crate) mod watch;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use ractor_cluster_derive::RactorMessage;
-use tokio::task::spawn_blocking;
 use tokio::time::Instant;
-use troupe_runtime::config::{LastGood, Loaded, Stamp, Wanted};
-use troupe_runtime::live::Live;
+use troupe_runtime::config::Stamp;
 use troupe_runtime::supervision::{ChildContext, ChildSpec, Shutdown};
 
+pub use self::watch::{Options, Watch};
 use crate::orchestrator::OrchestratorMessage;
 use crate::reload::{Outcome, reload};
-use crate::root::RootMessage;
+use crate::root::message::RootMessage;
 use crate::roster::Roster;
 use crate::stage::Stage;
 
@@ -31,94 +31,6 @@ use crate::stage::Stage;
 pub(crate) const WATCHER: &str = "watcher";
 /// A look may take an eighth of the time between two: with very many files they are rarer than they should be.
 const LOOK_PART: u32 = 8;
-
-/// When the folder is looked at and read.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// How often it is looked at.
-    pub look_every: Duration,
-    /// How long it must rest after a change before it is read.
-    pub settle: Duration,
-    /// It is read after so much time although it does not rest.
-    pub settle_max: Duration,
-    /// How often it is read although nothing seems to have changed.
-    pub reread_every: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            look_every: Duration::from_millis(200),
-            settle: Duration::from_millis(250),
-            settle_max: Duration::from_secs(1),
-            reread_every: Duration::from_mins(1),
-        }
-    }
-}
-
-/// What is watched, and what is remembered of it. Cheap to clone; all clones are one.
-#[derive(Clone)]
-pub struct Watch {
-    /// Looks at the folder from outside.
-    look: Arc<dyn Fn() -> Stamp + Send + Sync>,
-    /// Reads it.
-    read: Arc<dyn Fn() -> Loaded + Send + Sync>,
-    options: Live<Options>,
-    memory: Arc<Mutex<Memory>>,
-}
-
-struct Memory {
-    good: LastGood,
-    /// What is wrong with the folder as it was read at the start.
-    problems: Vec<String>,
-    /// How it looked then; the first life takes it.
-    stamp: Option<Stamp>,
-}
-
-impl fmt::Debug for Watch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("options", &self.options).finish_non_exhaustive()
-    }
-}
-
-impl Watch {
-    /// A watch over a folder that gave `loaded` at the start, when it looked like `stamp` at the latest.
-    pub fn new(
-        look: impl Fn() -> Stamp + Send + Sync + 'static,
-        read: impl Fn() -> Loaded + Send + Sync + 'static,
-        options: impl Into<Live<Options>>,
-        stamp: Stamp,
-        loaded: Loaded,
-    ) -> Self {
-        let mut good = LastGood::default();
-        let problems = good.take_in(loaded).problems.iter().map(ToString::to_string).collect();
-        let memory = Arc::new(Mutex::new(Memory { good, problems, stamp: Some(stamp) }));
-        Self { look: Arc::new(look), read: Arc::new(read), options: options.into(), memory }
-    }
-
-    /// What was wrong with the folder at the start.
-    pub(crate) fn problems(&self) -> Vec<String> {
-        self.remember(|memory| memory.problems.clone())
-    }
-
-    async fn look(&self) -> Result<Stamp, ActorProcessingErr> {
-        let look = self.look.clone();
-        Ok(spawn_blocking(move || look()).await?)
-    }
-
-    async fn read(&self) -> Result<Wanted, ActorProcessingErr> {
-        let watch = self.clone();
-        let read = move || {
-            let loaded = (watch.read)();
-            watch.remember(|memory| memory.good.take_in(loaded))
-        };
-        Ok(spawn_blocking(read).await?)
-    }
-
-    fn remember<T>(&self, act: impl FnOnce(&mut Memory) -> T) -> T {
-        act(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
 
 /// The watcher.
 pub struct Watcher {
@@ -151,7 +63,7 @@ impl Watcher {
     }
 
     async fn run(&self) -> Result<(), ActorProcessingErr> {
-        let mut unrest = Unrest::new(self.watch.remember(|memory| memory.stamp.take()), Instant::now());
+        let mut unrest = Unrest::new(self.watch.first_stamp(), Instant::now());
         // A life before may have changed the roster and told nobody.
         let mut untold = true;
         loop {
@@ -159,14 +71,14 @@ impl Watcher {
             let begun = Instant::now();
             let stamp = self.watch.look().await?;
             let least = begun.elapsed() * LOOK_PART;
-            match unrest.look(stamp, Instant::now(), &self.watch.options.get()) {
+            match unrest.look(stamp, Instant::now(), &self.watch.options()) {
                 // A change that was seen is waited for exactly: that lasts no longer than `settle_max`.
                 Next::Wait(wait) => tokio::time::sleep(if unrest.rests() { wait.max(least) } else { wait }).await,
                 Next::Read { in_unrest } => {
                     let wanted = self.watch.read().await?;
                     let Outcome { changed, again } = reload(&self.stage.ports, &self.roster, &wanted).await;
                     untold |= changed;
-                    unrest.was_read(in_unrest, again, Instant::now(), &self.watch.options.get());
+                    unrest.was_read(in_unrest, again, Instant::now(), &self.watch.options());
                 }
             }
         }

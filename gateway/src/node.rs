@@ -127,7 +127,7 @@ impl Node {
             ports.metrics.agent_known(spec.name.as_str(), spec.execution_mode);
         }
         let (sent, stop_replies) = (Arc::new(ReplyStats::default()), CancellationToken::new());
-        let sender = replies::child(options::replies(&config, &dials)?, &ports, &sent, &stop_replies)?;
+        let sender = replies::child(options::replies(&config, dials.bot_token.clone())?, &ports, &sent, &stop_replies)?;
         let acting = stage::Options { watch: upkeep.as_ref().map(Upkeep::watch), ..options::actors(&config) };
         let started = Troupe::start(ports.clone(), agents, acting, vec![sender]).await;
         let (troupe, over) = match started {

@@ -14,6 +14,7 @@
 //! | `mailbox.rs` | [`Mailbox`]: bounded, counted sending to a routine; [`Messages`]: the routine's end of it |
 //! | `ledger.rs` | [`Ledger`]: who fell, when, why, with what in hand |
 //! | `tree.rs` | [`Tree`]: every live actor, for people and for the kill switch |
+//! | `reach.rs`, `wake.rs` | [`Reach`]: how the tree reaches a life; [`Wake`]: what a supervisor is woken for |
 //!
 //! What to know about ractor 0.16 before writing an actor (each held by a test in `tests/traps.rs`):
 //!
@@ -45,18 +46,22 @@ mod children;
 mod exit;
 mod ledger;
 mod mailbox;
+mod reach;
 mod tree;
+mod wake;
 
-pub use self::alive::{Alive, Reach, Routine};
+pub use self::alive::{Alive, Routine};
 pub use self::backoff::{Backoff, BackoffOptions};
 pub use self::budget::{Decision, RestartBudget, Restarts};
 pub use self::cause::CAUSE_CHARS_MAX;
-pub use self::child::{CHILD_ID_BYTES_MAX, ChildContext, ChildSpec, ChildView, Restart, Shutdown, StartFn};
-pub use self::children::{ChildEvent, ChildTimer, Children, ChildrenError, ChildrenOptions, Strategy, Wake};
-pub use self::exit::Exit;
+pub use self::child::{CHILD_ID_BYTES_MAX, ChildContext, ChildSpec, ChildView, Shutdown, StartFn};
+pub use self::children::{ChildEvent, ChildTimer, Children, ChildrenError, ChildrenOptions, Strategy};
+pub use self::exit::{Exit, Restart};
 pub use self::ledger::{Fall, Ledger, LedgerOptions, Then};
 pub use self::mailbox::{Busy, CallError, CastError, Mailbox, MailboxOptions, Messages, ToSelf};
+pub use self::reach::Reach;
 pub use self::tree::{ActorState, ActorView, Entry, KillError, Life, RestartError, STEP_CHARS_MAX, Tree};
+pub use self::wake::Wake;
 
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
-use troupe_actors::pool::Member;
+use troupe_actors::roster::Member;
 use troupe_actors::served::Served;
 use troupe_actors::stage;
 use troupe_actors::troupe::Troupe;

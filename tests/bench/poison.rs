@@ -14,7 +14,7 @@ use futures::future::join;
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::interval;
-use troupe_actors::pool::Member;
+use troupe_actors::roster::Member;
 use troupe_actors::served::Served;
 use troupe_runtime::bus::Routing;
 use troupe_runtime::config::{Agents, parse_agent};

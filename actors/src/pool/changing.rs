@@ -21,8 +21,9 @@ use ractor::{ActorProcessingErr, ActorRef};
 use troupe_runtime::supervision::Children;
 
 use super::company::{Company, inbox_budget, places, seats, terms};
-use super::{Member, Pool, PoolMessage, Troop};
+use super::{Pool, PoolMessage, Troop};
 use crate::places::Places;
+use crate::roster::Member;
 use crate::stage::Stage;
 use crate::work::Work;
 

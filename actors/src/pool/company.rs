@@ -11,15 +11,14 @@ use tokio::sync::watch;
 use troupe_runtime::domain::agent::{AgentSpec, ExecutionMode};
 use troupe_runtime::supervision::{ChildSpec, Children, MailboxOptions, RestartBudget, Shutdown};
 
+use super::level::Level;
 use super::message::PoolMessage;
 use super::round_robin::RoundRobin;
-use super::view::Level;
-use crate::agent::{AgentActor, AgentMessage};
+use crate::agent::{AGENT, AgentActor, AgentMessage};
 use crate::inbox::{Gate, Inbox, InboxParts, Terms};
 use crate::places::Places;
 use crate::prepared::Prepared;
-use crate::roster::PoolId;
-use crate::served::Served;
+use crate::roster::{Member, PoolId};
 use crate::stage::Stage;
 use crate::work::{InHand, Seat, Work};
 
@@ -30,26 +29,6 @@ const INBOX_RESTARTS_MORE: u32 = 2;
 
 /// What is accepted ahead is taken from other nodes, so it is a part of what the agent does at a time.
 const PLACES_FOR_ONE_AHEAD: usize = 4;
-
-/// What an instance is, in the live tree.
-pub(crate) const AGENT: &str = "agent";
-
-/// An agent as the pool is given it: ready to be served, or why not.
-#[derive(Clone)]
-pub struct Member {
-    /// Its spec.
-    pub spec: Arc<AgentSpec>,
-    /// What its steps need, or why it cannot be served.
-    pub served: Result<Arc<Served>, String>,
-}
-
-impl Member {
-    /// The digest of its spec, which new runs pin.
-    #[must_use]
-    pub fn digest(&self) -> String {
-        self.served.as_ref().map_or_else(|_| self.spec.digest(), |served| served.digest.to_string())
-    }
-}
 
 /// One agent within its pool.
 pub(super) struct Company {

@@ -7,9 +7,10 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use troupe_runtime::domain::ids::{StepId, TaskId};
-use troupe_runtime::supervision::{ActorState, ChildView, Children, Tree};
+use troupe_runtime::supervision::{ChildView, Children, Tree};
 
 use super::company::Company;
+use super::level::{Level, standing};
 use crate::registry::{AgentStatus, AgentView, CurrentStep, InstanceView};
 use crate::stage::Stage;
 use crate::work::Seat;
@@ -26,43 +27,6 @@ pub(super) struct Look<'pool> {
     pub(super) children: &'pool Children,
     /// The steps at each seat.
     pub(super) at_work: HashMap<Seat, Vec<(StepId, TaskId)>>,
-}
-
-/// Whether anybody could work for an agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Level {
-    /// An instance lives.
-    Up,
-    /// None does, one may soon.
-    Starting,
-    /// None does, and none comes back by itself for now.
-    Down,
-}
-
-impl Level {
-    /// Of an agent whose instances are these.
-    pub(super) fn of(children: impl Iterator<Item = ChildView>) -> Self {
-        let (mut any, mut starting) = (false, false);
-        for child in children {
-            any = true;
-            match standing(&child) {
-                AgentStatus::Ready => return Self::Up,
-                AgentStatus::Unavailable => {}
-                _ => starting = true,
-            }
-        }
-        if any && !starting { Self::Down } else { Self::Starting }
-    }
-}
-
-/// How an instance stands, work aside. One that could not even be started is unavailable also while it is tried again.
-fn standing(child: &ChildView) -> AgentStatus {
-    match child.state {
-        ActorState::Running => AgentStatus::Ready,
-        ActorState::Unavailable | ActorState::Stopped => AgentStatus::Unavailable,
-        ActorState::Restarting if !child.started => AgentStatus::Unavailable,
-        _ => AgentStatus::Starting,
-    }
 }
 
 /// One agent as the registry shows it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use troupe_actors::pool::Member;
+use troupe_actors::roster::Member;
 use troupe_actors::served::Served;
 use troupe_actors::stage::Options;
 use troupe_actors::troupe::Troupe;

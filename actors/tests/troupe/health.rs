@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chrono::Utc;
 use serde_json::json;
-use troupe_actors::pool::Member;
 use troupe_actors::registry::{AgentFilter, AgentStatus, AgentView};
+use troupe_actors::roster::Member;
 use troupe_actors::stage::Options;
 use troupe_actors::troupe::Troupe;
 use troupe_actors::vitals;

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use troupe_actors::lease;
-use troupe_actors::pool::Member;
+use troupe_actors::roster::Member;
 use troupe_actors::served::Served;
 use troupe_actors::stage::Options;
 use troupe_actors::troupe::{Submission, Troupe};

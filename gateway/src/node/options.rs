@@ -2,8 +2,10 @@
 //!
 //! Called once when the node starts; what a setting may be was checked when it was read.
 
+use secrecy::SecretString;
 use troupe_actors::{cleaner, lease, stage, vitals, watcher};
 use troupe_runtime::config::NodeConfig;
+use troupe_runtime::live::Live;
 use troupe_runtime::model::{self, ModelOptions};
 use troupe_runtime::retry::BackoffOptions;
 use troupe_runtime::tool::{HttpGetOptions, ToolOptions};
@@ -11,7 +13,6 @@ use troupe_runtime::{bus, ports, postgres, sqlite, store, supervision};
 use url::Url;
 
 use super::StartError;
-use super::dials::Dials;
 use crate::admin::AdminOptions;
 use crate::listener::ListenerOptions;
 use crate::slack::ingress::IngressOptions;
@@ -261,12 +262,12 @@ pub(super) fn ingress(config: &NodeConfig) -> IngressOptions {
     }
 }
 
-pub(super) fn replies(config: &NodeConfig, dials: &Dials) -> Result<ReplyOptions, StartError> {
+pub(super) fn replies(config: &NodeConfig, bot_token: Live<Option<SecretString>>) -> Result<ReplyOptions, StartError> {
     let (slack, of) = (&config.slack, &config.replies);
     let base = if slack.api_base.ends_with('/') { slack.api_base.clone() } else { format!("{}/", slack.api_base) };
     let base = Url::parse(&base).map_err(|error| StartError::Slack(format!("SLACK_API_BASE: {error}")))?;
     Ok(ReplyOptions {
-        bot_token: dials.bot_token.clone(),
+        bot_token,
         response_hosts: slack.response_hosts.clone(),
         in_flight_max: of.in_flight_max,
         prefetch: of.prefetch,

@@ -22,11 +22,12 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use ractor::{ActorCell, ActorProcessingErr};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::JoinHandle;
 
 use super::cause::panic_text;
 use super::exit::Exit;
 use super::mailbox::AnyMailbox;
+use super::reach::Reach;
 use super::tree::Tree;
 
 /// One life of a child.
@@ -50,20 +51,6 @@ pub enum Alive {
 #[must_use = "a routine that is dropped is cut off"]
 pub struct Routine {
     handle: JoinHandle<()>,
-}
-
-/// How a life can be cut off by whoever does not own it.
-#[derive(Debug, Clone)]
-pub enum Reach {
-    /// By a kill.
-    Actor(ActorCell),
-    /// By an abort.
-    Routine {
-        /// The life.
-        handle: AbortHandle,
-        /// Whether it gets on can be asked here.
-        mailbox: Option<Arc<dyn AnyMailbox>>,
-    },
 }
 
 /// Where the end of a life is told, should it be a routine.
@@ -176,30 +163,6 @@ impl Routine {
 impl From<ActorCell> for Alive {
     fn from(cell: ActorCell) -> Self {
         Self::Actor(cell)
-    }
-}
-
-impl From<ActorCell> for Reach {
-    fn from(cell: ActorCell) -> Self {
-        Self::Actor(cell)
-    }
-}
-
-impl Reach {
-    /// Cuts the life off at its next await.
-    pub fn cut_off(&self) {
-        match self {
-            Self::Actor(cell) => cell.kill(),
-            Self::Routine { handle, .. } => handle.abort(),
-        }
-    }
-
-    /// Where it can be asked whether it gets on.
-    pub(super) const fn mailbox(&self) -> Option<&Arc<dyn AnyMailbox>> {
-        match self {
-            Self::Actor(_) => None,
-            Self::Routine { mailbox, .. } => mailbox.as_ref(),
-        }
     }
 }
 

@@ -32,23 +32,12 @@ use serde::Serialize;
 use super::alive::{Alive, Desk};
 use super::backoff::BackoffOptions;
 use super::budget::RestartBudget;
+use super::exit::Restart;
 use super::mailbox::Messages;
 use super::tree::{ActorState, Tree};
 
 /// Longest id of a child, in bytes.
 pub const CHILD_ID_BYTES_MAX: usize = 200;
-
-/// Which endings call for a restart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Restart {
-    /// Every one: the child is meant to be there always.
-    #[default]
-    Permanent,
-    /// A crash or a kill, not a normal end: the child knows when it is done.
-    Transient,
-    /// None: when it is gone it is forgotten.
-    Temporary,
-}
 
 /// How a child is brought down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

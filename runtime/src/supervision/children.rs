@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use ractor::{ActorCell, ActorId, ActorRef, Message, SupervisionEvent};
 
-pub use self::event::{ChildEvent, ChildTimer, ChildrenError, Wake};
+pub use self::event::{ChildEvent, ChildTimer, ChildrenError};
 use self::life::{Child, Phase};
 use super::alive::Alive;
 use super::budget::RestartBudget;
@@ -43,6 +43,7 @@ use super::child::{ChildSpec, ChildView};
 use super::exit::Exit;
 use super::mailbox::{Mailbox, MailboxOptions};
 use super::tree::Tree;
+use super::wake::Wake;
 
 mod asked;
 mod event;

@@ -8,7 +8,6 @@ use std::fmt;
 use ractor::{ActorCell, SupervisionEvent};
 
 use super::cause::cause;
-use super::child::Restart;
 use crate::secret::Redactor;
 
 /// What ractor gives as the reason of a kill.
@@ -32,6 +31,18 @@ pub enum Exit {
         /// characters.
         cause: String,
     },
+}
+
+/// Which endings call for a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Restart {
+    /// Every one: the child is meant to be there always.
+    #[default]
+    Permanent,
+    /// A crash or a kill, not a normal end: the child knows when it is done.
+    Transient,
+    /// None: when it is gone it is forgotten.
+    Temporary,
 }
 
 impl Exit {

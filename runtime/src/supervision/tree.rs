@@ -26,10 +26,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::alive::Reach;
 use super::cause::{CAUSE_CHARS_MAX, cause, clip};
-use super::children::Wake;
 use super::ledger::{Ledger, LedgerOptions};
+use super::reach::Reach;
+use super::wake::Wake;
 use crate::clock::{Clock, SystemClock};
 use crate::secret::Redactor;
 

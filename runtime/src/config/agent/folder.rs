@@ -4,7 +4,6 @@
 //! counts: a team that names it is right, and the one who reads the problems should see the cause and no echo.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use super::super::node::Agents;
 use super::super::problem::{At, Problem};
 use super::Reading;
 use super::kept::Kept;
-use super::stamp::{Outside, followed};
+use super::stamp::{Outside, followed, is_spec};
 use crate::domain::agent::{AgentName, AgentSpec, ExecutionMode};
 
 /// What a folder gave.
@@ -133,12 +132,6 @@ impl Loaded {
         self.refused.push(path.to_owned());
         self.errors.extend(problems);
     }
-}
-
-/// Whether a file of this name in the folder is a spec; editors' and Kubernetes' hidden ones are not ours.
-pub(super) fn is_spec(name: &OsStr) -> bool {
-    let name = name.as_encoded_bytes();
-    !name.starts_with(b".") && (name.ends_with(b".yaml") || name.ends_with(b".yml"))
 }
 
 /// The files of the folder, by name, and how each looks from outside before it is read.

@@ -11,8 +11,6 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::folder::is_spec;
-
 /// The outside of a folder and some files at one time: how many there are, and the sum of their outsides, in no order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stamp {
@@ -90,6 +88,12 @@ impl Outside {
 /// What an entry leads to. Asked by its name within the folder where it is no link: the path to the folder is not walked for each.
 pub(super) fn followed(entry: &DirEntry) -> io::Result<Metadata> {
     if entry.file_type()?.is_symlink() { fs::metadata(entry.path()) } else { entry.metadata() }
+}
+
+/// Whether a file of this name in the folder is a spec; editors' and Kubernetes' hidden ones are not ours.
+pub(super) fn is_spec(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    !name.starts_with(b".") && (name.ends_with(b".yaml") || name.ends_with(b".yml"))
 }
 
 #[cfg(test)]

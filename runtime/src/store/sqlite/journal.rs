@@ -17,26 +17,25 @@ use crate::domain::step::StepStatus;
 use crate::sqlite;
 use crate::sqlite::writer::Write;
 use crate::store::payload::{Options, Payload};
-use crate::store::{Append, Error, Journal};
+use crate::store::{Append, Claim, Error, Journal};
 
-macro_rules! append {
-    ($returning:literal) => {
-        concat!(
-            "insert into journal_entries (task, run_no, step_no, seq, step_id, version, kind, body, codec, size, checksum, \
-                                          packed) \
-             select t.seq, s.run_no, s.step_no, a.value ->> 2, s.id, a.value ->> 3, a.value ->> 4, a.value ->> 5, \
-                    a.value ->> 6, a.value ->> 7, a.value ->> 8, unhex(a.value ->> 9) \
-             from json_each(?1) a cross join steps s on s.id = unhex(a.value ->> 0) cross join tasks t on t.id = s.task_id \
-             where s.epoch = a.value ->> 1 and s.status = 'running' \
-             on conflict (task, run_no, step_no, seq) do nothing",
-            $returning
-        )
-    };
-}
+const APPEND: &str = "\
+    insert into journal_entries (task, run_no, step_no, seq, step_id, version, kind, body, codec, size, checksum, packed) \
+    select t.seq, s.run_no, s.step_no, a.value ->> 2, s.id, a.value ->> 3, a.value ->> 4, a.value ->> 5, \
+           a.value ->> 6, a.value ->> 7, a.value ->> 8, unhex(a.value ->> 9) \
+    from json_each(?1) a cross join steps s on s.id = unhex(a.value ->> 0) cross join tasks t on t.id = s.task_id \
+    where s.epoch = a.value ->> 1 and s.status = 'running' \
+    on conflict (task, run_no, step_no, seq) do nothing \
+    returning step_id";
 
-const APPEND: &str = append!(" returning step_id");
-/// Its count says enough: a row that is returned is one more thing that SQLite's thread hands over.
-const APPEND_ALONE: &str = append!("");
+/// One entry, its parts as they are: taking them out of a JSON text is worth it for many rows only. Its count says enough: a row
+/// that is returned is one more thing that SQLite's thread hands over.
+const APPEND_ALONE: &str = "\
+    insert into journal_entries (task, run_no, step_no, seq, step_id, version, kind, body, codec, size, checksum, packed) \
+    select t.seq, s.run_no, s.step_no, ?3, s.id, ?4, ?5, ?6, ?7, ?8, ?9, ?10 \
+    from steps s cross join tasks t on t.id = s.task_id \
+    where s.id = ?1 and s.epoch = ?2 and s.status = 'running' \
+    on conflict (task, run_no, step_no, seq) do nothing";
 
 const CHANGE: &str = "\
     update steps set attempts = coalesce(c.attempts, steps.attempts), status = coalesce(c.status, steps.status) \
@@ -56,7 +55,7 @@ const ENTRIES: &str = "\
     order by seq";
 
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[APPEND, CHANGE, BEFORE, ENTRIES];
+pub(super) const STATEMENTS: &[&str] = &[APPEND, APPEND_ALONE, CHANGE, BEFORE, ENTRIES];
 
 #[async_trait]
 impl Journal for Store {
@@ -85,8 +84,11 @@ fn entry(row: &SqliteRow, step: StepId, bytes_max: usize) -> Result<Entry, Error
 
 /// One entry, ready for the writer.
 struct Add {
-    step: StepId,
+    claim: Claim,
     seq: u32,
+    kind: &'static str,
+    body: Payload,
+    /// The same for a batch.
     row: String,
     /// What changes in the step, when something does.
     change: Option<String>,
@@ -99,18 +101,19 @@ impl Add {
             return Err(Error::Internal(format!("step {}: {end} is an end, and ends are completed", claim.step)));
         }
         let step = hex(claim.step.0);
-        let Payload { text, codec, size, checksum, packed } = Payload::of("entry", json(entry)?, None, options).await?;
+        let body = Payload::of("entry", json(entry)?, None, options).await?;
         let (epoch, seq, kind) = (claim.epoch.0, entry.seq, entry.act.kind());
-        let packed = packed.map(hex::encode);
+        let Payload { text, codec, size, checksum, packed } = &body;
+        let packed = packed.as_ref().map(hex::encode);
         let row = json(&(&step, epoch, seq, FORMAT_VERSION, kind, text, codec, size, checksum, packed))?;
         let change = (attempts.is_some() || status.is_some())
             .then(|| json(&(&step, attempts, status.map(StepStatus::as_str))))
             .transpose()?;
-        Ok(Self { step: claim.step, seq, row, change })
+        Ok(Self { claim: *claim, seq, kind, body, row, change })
     }
 
     fn refused(&self) -> Refused<'_> {
-        Refused { step: self.step, seq: self.seq, row: &self.row }
+        Refused { step: self.claim.step, seq: self.seq, row: &self.row }
     }
 }
 
@@ -124,11 +127,11 @@ impl Write for Add {
 
     async fn execute(batch: &[&Self], connection: &mut SqliteConnection) -> Result<Vec<Self::Reply>, sqlite::Error> {
         let mut answers: Vec<Self::Reply> = vec![Ok(()); batch.len()];
-        for round in rounds(batch, |add| add.step) {
+        for round in rounds(batch, |add| add.claim.step) {
             let rows = array(round.iter().map(|place| batch[*place].row.as_str()));
             let added = ids(&sqlx::query(APPEND).bind(rows).fetch_all(&mut *connection).await?)?;
             let (added, refused): (Vec<usize>, Vec<usize>) =
-                round.into_iter().partition(|place| added.contains(&batch[*place].step.0));
+                round.into_iter().partition(|place| added.contains(&batch[*place].claim.step.0));
             let refused: Vec<_> = refused.into_iter().map(|place| (place, batch[place].refused())).collect();
             refuse(&refused, &mut answers, connection).await?;
             let changes: Vec<&str> = added.iter().filter_map(|place| batch[*place].change.as_deref()).collect();
@@ -140,7 +143,19 @@ impl Write for Add {
     }
 
     async fn execute_alone(&self, connection: &mut SqliteConnection) -> Result<Option<Self::Reply>, sqlite::Error> {
-        let added = sqlx::query(APPEND_ALONE).bind(array([self.row.as_str()])).execute(connection).await?;
+        let Payload { text, codec, size, checksum, packed } = &self.body;
+        let append = sqlx::query(APPEND_ALONE)
+            .bind(&self.claim.step.0.as_bytes()[..])
+            .bind(self.claim.epoch.0)
+            .bind(self.seq)
+            .bind(FORMAT_VERSION)
+            .bind(self.kind)
+            .bind(text.as_str())
+            .bind(codec)
+            .bind(size)
+            .bind(checksum)
+            .bind(packed.as_deref());
+        let added = append.execute(connection).await?;
         Ok((added.rows_affected() == 1).then_some(Ok(())))
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::supervision::child::CHILD_ID_BYTES_MAX;
-use crate::supervision::exit::Exit;
+use crate::supervision::wake::Wake;
 
 /// A wait is over, or somebody asks for something: the message that a supervisor passes to [`super::Children::timer`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,32 +18,6 @@ pub struct ChildTimer {
     pub id: String,
     /// What for.
     pub wake: Wake,
-}
-
-/// What a supervisor is woken for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wake {
-    /// The wait of this number is over; a child that has moved on since ignores it.
-    Wait(u64),
-    /// The child shall be started again.
-    Restart {
-        /// Who asks, or why.
-        why: String,
-    },
-    /// This life of the child does not answer.
-    GiveUp {
-        /// Which of its lives.
-        life: u64,
-        /// What was tried.
-        cause: String,
-    },
-    /// A routine has ended.
-    Over {
-        /// Which of its lives.
-        life: u64,
-        /// How.
-        exit: Exit,
-    },
 }
 
 /// What became of a child.

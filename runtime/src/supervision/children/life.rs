@@ -12,14 +12,15 @@ use futures::FutureExt;
 use ractor::{ActorStatus, SpawnErr};
 use tokio::time::Instant;
 
-use super::{ChildEvent, ChildTimer, Children, Wake};
+use super::{ChildEvent, ChildTimer, Children};
 use crate::supervision::alive::{Alive, Desk};
 use crate::supervision::backoff::Backoff;
 use crate::supervision::budget::{Decision, RestartBudget, Restarts};
 use crate::supervision::cause::{CAUSE_CHARS_MAX, clip, panic_text};
-use crate::supervision::child::{ChildContext, ChildSpec, ChildView, Restart};
-use crate::supervision::exit::Exit;
+use crate::supervision::child::{ChildContext, ChildSpec, ChildView};
+use crate::supervision::exit::{Exit, Restart};
 use crate::supervision::tree::{ActorState, Entry};
+use crate::supervision::wake::Wake;
 
 /// A child and where it stands.
 pub(super) struct Child {

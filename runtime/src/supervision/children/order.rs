@@ -18,7 +18,7 @@
 
 use super::life::{Phase, Then};
 use super::{ChildEvent, Children, Strategy};
-use crate::supervision::child::Restart;
+use crate::supervision::exit::Restart;
 
 impl Children {
     /// Starts whatever may be started now that something changed at `place`.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::{ActorState, Node, Tree};
-use crate::supervision::alive::Reach;
-use crate::supervision::children::Wake;
 use crate::supervision::mailbox::AnyMailbox;
+use crate::supervision::reach::Reach;
+use crate::supervision::wake::Wake;
 
 /// One running life with a mailbox, for whoever asks how it is.
 #[derive(Debug, Clone)]
