@@ -1,4 +1,7 @@
-//! What is kept for how long: a part of the [limits](crate::stage::Options) of the acting side, set by the node file.
+//! What is kept for how long, and how it goes: a part of the [limits](crate::stage::Options) of the acting side.
+//!
+//! Made from the node file, which names each of them; read by the cleaner alone. Beside it, and not in it, because the stage has
+//! them and the cleaner stands on the stage.
 
 use std::time::Duration;
 

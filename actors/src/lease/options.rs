@@ -1,4 +1,6 @@
-//! Who holds the lease, and how: a part of the [limits](crate::stage::Options) of the acting side, set by the node file.
+//! Who holds the lease, and how: a part of the [limits](crate::stage::Options) of the acting side.
+//!
+//! Made from the node file, which names each of them; read by the lease's actor and by those who say which node this is.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
 //! What the root is told, and by whom: the troupe's handle and the watcher, who look for the orchestrator, and its own timers.
+//!
+//! A question that goes unanswered is a root that has ended, and with it the node.
 
 use ractor::{ActorRef, RpcReplyPort};
 use ractor_cluster_derive::RactorMessage;

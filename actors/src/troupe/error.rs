@@ -1,4 +1,6 @@
-//! Why the troupe did not do what a door asked of it; each door maps this in one table.
+//! Why the troupe did not do what a door asked of it.
+//!
+//! Made by the handle and by a reload; each door maps it to its own answers in one table, by what it is or by its fault.
 
 use troupe_runtime::bus;
 use troupe_runtime::domain::agent::AgentName;

@@ -1,4 +1,6 @@
-//! How agent actors are looked after: a part of the [limits](crate::stage::Options) of the acting side, set by the node file.
+//! How agent actors are looked after: a part of the [limits](crate::stage::Options) of the acting side.
+//!
+//! Made from the node file, which names each of them; read by the vitals alone.
 
 use std::time::Duration;
 
