@@ -24,8 +24,8 @@
 //! 4. When a parent ends, however gracefully, its children are killed: bring them down first.
 //! 5. A panic or a stop drops the queue, although every cast returned `Ok`. Only a drain handles it.
 //! 6. Supervision events wait behind the running handler. A supervisor therefore never awaits long work.
-//! 7. Every message derives `ractor_cluster_derive::RactorMessage`: the `cluster` feature is on for the whole build.
-//!    Without it a type is no message:
+//! 7. Every message that goes through ractor derives `ractor_cluster_derive::RactorMessage`: the `cluster` feature is on
+//!    for the whole build. Without it a type is no message:
 //!
 //!    ```compile_fail,E0277
 //!    struct Plain;

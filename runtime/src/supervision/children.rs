@@ -27,7 +27,8 @@
 //! - **One for one**: a child's fall is its own affair. **Rest for one** (`order.rs`): those started after it stand on
 //!   it; they are brought down in reverse order, it is started again, then they are, in order.
 //! - Over budget nothing is escalated by itself; whoever embeds this sees [`ChildEvent::Unavailable`] and may stop.
-//! - When the supervisor itself dies, ractor kills the children, and dropping this takes them out of the tree.
+//! - When the supervisor itself dies, ractor kills the children that are actors of its own; dropping this cuts the routines off
+//!   and takes all of them out of the tree.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

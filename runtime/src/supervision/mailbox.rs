@@ -1,8 +1,8 @@
 //! A mailbox with an end: a counted, bounded way to send to a routine, and the routine's own end of it.
 //!
 //! ractor's mailboxes are unbounded, nobody can ask how full they are, and four of them take 6 KiB before there is a message.
-//! An actor that supervises nobody has this one instead ([`super::ChildContext::attend`], docs/adr/0034): some 300 bytes, a
-//! refusal ([`Busy`]) over its limit, its depth in the live [`super::Tree`].
+//! An actor that supervises nobody has this one instead ([`super::ChildContext::attend`], docs/adr/0034): no room for messages
+//! before there are any, a refusal ([`Busy`]) over its limit, its depth in the live [`super::Tree`].
 //!
 //! ```text
 //!   sender ── cast / call ──► +1 ──┐
