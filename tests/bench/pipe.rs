@@ -268,7 +268,6 @@ impl Shape {
 fn headers() -> BasicProperties {
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned();
     let mut headers = FieldTable::default();
-    headers.insert("retrycount".into(), AMQPValue::LongUInt(0));
     headers.insert("traceparent".into(), AMQPValue::LongString(LongString::from(trace)));
     headers.insert("publishedat".into(), AMQPValue::LongLongInt(chrono::Utc::now().timestamp_micros()));
     BasicProperties::default()

@@ -16,7 +16,7 @@ use crate::bus::Error;
 use crate::bus::place::now_us;
 use crate::domain::event::Event;
 
-/// Header: how often the event failed before.
+/// Header: how often the event failed before; none where it never did, as in what strangers publish.
 const RETRYCOUNT: &str = "retrycount";
 /// Header: what went wrong first.
 const FIRST_ERROR: &str = "firsterror";
@@ -49,7 +49,9 @@ impl Past {
 /// The properties of an event.
 pub(super) fn properties(event: &Event, past: &Past) -> BasicProperties {
     let mut headers = FieldTable::default();
-    headers.insert(RETRYCOUNT.into(), AMQPValue::LongUInt(past.retrycount));
+    if past.retrycount > 0 {
+        headers.insert(RETRYCOUNT.into(), AMQPValue::LongUInt(past.retrycount));
+    }
     headers.insert(TRACEPARENT.into(), text(event.traceparent.as_str()));
     if let Some(since) = past.since {
         headers.insert(SINCE.into(), AMQPValue::LongLongInt(since));
