@@ -47,7 +47,8 @@ enum Held {
 pub(crate) struct Appender {
     stores: Stores,
     claim: Claim,
-    next: u32,
+    /// What it appends next: made once, for a model's answer is not made by who appends it.
+    entry: Entry,
 }
 
 /// Somebody who has a task accepted and does its run, one entry after the other, to the end.
@@ -82,7 +83,7 @@ impl State {
     pub(crate) async fn appenders(&self, number: usize) -> Vec<Appender> {
         let accepted = (0..number).map(|_| accept(&self.stores, self.life));
         let claims = futures::future::join_all(accepted).await;
-        claims.into_iter().map(|claim| Appender { stores: self.stores.clone(), claim, next: 0 }).collect()
+        claims.into_iter().map(|claim| Appender { stores: self.stores.clone(), claim, entry: entry(0) }).collect()
     }
 
     /// So many who run.
@@ -108,8 +109,8 @@ impl State {
 
 impl Client for Appender {
     async fn once(&mut self) {
-        append(&self.stores, self.claim, self.next).await;
-        self.next += 1;
+        append(&self.stores, self.claim, self.entry.clone()).await;
+        self.entry.seq += 1;
     }
 }
 
@@ -117,7 +118,7 @@ impl Client for Runner {
     async fn once(&mut self) {
         let claim = accept(&self.0, self.1).await;
         for seq in 0..STEPS - 1 {
-            append(&self.0, claim, seq).await;
+            append(&self.0, claim, entry(seq)).await;
         }
         let completion = Completion {
             claim,
@@ -150,8 +151,8 @@ async fn accept(stores: &Stores, owner: Incarnation) -> Claim {
     }
 }
 
-async fn append(stores: &Stores, claim: Claim, seq: u32) {
-    let append = Append { claim, entry: entry(seq), attempts: None, status: None };
+async fn append(stores: &Stores, claim: Claim, entry: Entry) {
+    let append = Append { claim, entry, attempts: None, status: None };
     stores.journal.append(append).await.expect("an entry");
 }
 

@@ -63,8 +63,8 @@ pub struct Session {
     in_doubt: bool,
 }
 
-/// A statement with its arguments.
-pub type Statement = Query<'static, Postgres, PgArguments>;
+/// A statement with its arguments; texts may be borrowed, they are copied into what is sent.
+pub type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
 impl Writer {
     pub(super) fn start(connection: PgConnection, connect: PgConnectOptions, options: &Options) -> Self {
@@ -147,26 +147,26 @@ impl Session {
     }
 
     /// Runs a statement that writes and answers nothing.
-    pub async fn write(&mut self, statement: Statement) -> Result<(), Error> {
+    pub async fn write(&mut self, statement: Statement<'_>) -> Result<(), Error> {
         self.changing(statement).await.map(drop)
     }
 
     /// Runs a statement that writes; answers how many rows.
-    pub async fn changing(&mut self, statement: Statement) -> Result<u64, Error> {
+    pub async fn changing(&mut self, statement: Statement<'_>) -> Result<u64, Error> {
         let rows = statement.execute(&mut self.connection).await?.rows_affected();
         self.rows += rows;
         Ok(rows)
     }
 
     /// Runs a statement that writes; each row that it returns is a row that it wrote.
-    pub async fn returning(&mut self, statement: Statement) -> Result<Vec<PgRow>, Error> {
+    pub async fn returning(&mut self, statement: Statement<'_>) -> Result<Vec<PgRow>, Error> {
         let rows = statement.fetch_all(&mut self.connection).await?;
         self.rows += rows.len() as u64;
         Ok(rows)
     }
 
     /// Runs a statement that reads, or only locks.
-    pub async fn read(&mut self, statement: Statement) -> Result<Vec<PgRow>, Error> {
+    pub async fn read(&mut self, statement: Statement<'_>) -> Result<Vec<PgRow>, Error> {
         Ok(statement.fetch_all(&mut self.connection).await?)
     }
 }

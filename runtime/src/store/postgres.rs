@@ -61,12 +61,12 @@ impl Store {
     }
 
     /// All rows of a statement that reads.
-    async fn all(&self, statement: Statement) -> Result<Vec<PgRow>, Error> {
+    async fn all(&self, statement: Statement<'_>) -> Result<Vec<PgRow>, Error> {
         Ok(self.database.read(statement.fetch_all(self.database.readers())).await?)
     }
 
     /// The row of a statement that reads.
-    async fn one(&self, statement: Statement) -> Result<Option<PgRow>, Error> {
+    async fn one(&self, statement: Statement<'_>) -> Result<Option<PgRow>, Error> {
         Ok(self.database.read(statement.fetch_optional(self.database.readers())).await?)
     }
 

@@ -62,7 +62,7 @@ impl Make {
         Ok((task, Self { task, step, at: moment(Utc::now()), fork, event, entries }))
     }
 
-    fn task(&self) -> Statement {
+    fn task(&self) -> Statement<'_> {
         let Self { fork, event: body, .. } = self;
         sqlx::query(TASK)
             .bind(self.task.0)
@@ -86,12 +86,12 @@ impl Make {
             .bind(i64::from(fork.from.entry))
     }
 
-    fn step(&self) -> Statement {
+    fn step(&self) -> Statement<'_> {
         let copied = self.entries.len() as i64;
         sqlx::query(STEP).bind(self.step.0).bind(self.task.0).bind(NOBODY.0).bind(copied)
     }
 
-    fn entries(&self) -> Statement {
+    fn entries(&self) -> Statement<'_> {
         let (kept, places): (Vec<&Kept>, Vec<usize>) =
             (self.entries.iter().collect(), (0..self.entries.len()).collect());
         let entries = sqlx::query(ENTRIES)

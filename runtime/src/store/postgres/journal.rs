@@ -33,13 +33,15 @@ const APPEND: &str = "\
     returning step_id";
 
 /// One entry, under the lease of a node. Where its place is taken the server refuses it, and the ordinary way says what is there: to
-/// have it look first, as [`APPEND`] does, costs each append what only a repeated one has use for.
+/// have it look first, as [`APPEND`] does, costs each append what only a repeated one has use for. Two questions, each asked
+/// once, and no join of their rows: the server is quicker with it.
 const APPEND_ALONE: &str = concat!(
     "insert into journal (step_id, seq, version, kind, body, codec, size, checksum, packed) \
-     select s.id, $3, $4, $5, $6, $7, $8, $9, $10 from steps s cross join nodes n \
-     where s.id = $1 and s.epoch = $2 and s.status = 'running' and ",
+     select $1, $3, $4, $5, $6, $7, $8, $9, $10 \
+     where exists (select 1 from steps s where s.id = $1 and s.epoch = $2 and s.status = 'running' for no key update of s) \
+       and exists (select 1 from nodes n where ",
     under_lease!("$11"),
-    " for no key update of s"
+    ")"
 );
 
 /// Whether an entry is there as it was to be written.

@@ -126,10 +126,10 @@ struct Save {
 }
 
 impl Save {
-    fn statement(text: &'static str, batch: &[&Self], places: &[usize]) -> Statement {
+    fn statement<'q>(text: &'static str, batch: &[&'q Self], places: &[usize]) -> Statement<'q> {
         let save = sqlx::query(text)
-            .bind(column(batch, places, |save| save.key.0.clone()))
-            .bind(column(batch, places, |save| save.key.1.clone()))
+            .bind(column(batch, places, |save| save.key.0.as_str()))
+            .bind(column(batch, places, |save| save.key.1.as_str()))
             .bind(column(batch, places, |save| save.over))
             .bind(column(batch, places, |save| save.at));
         payload(save, batch, places, |save| &save.body)

@@ -122,7 +122,7 @@ fn node(row: &PgRow) -> Result<NodeRow, Error> {
 }
 
 /// The incarnations that a statement of a lease has written.
-async fn lives(session: &mut Session, statement: Statement) -> Result<Vec<Incarnation>, postgres::Error> {
+async fn lives(session: &mut Session, statement: Statement<'_>) -> Result<Vec<Incarnation>, postgres::Error> {
     let rows = session.returning(statement).await?;
     rows.iter().map(|row| Ok(Incarnation(row.try_get(0)?))).collect()
 }

@@ -58,7 +58,8 @@ impl Replies for Store {
             ReplyOutcome::NotSent { error } => ("pending", None, Some(error)),
             ReplyOutcome::GivenUp { error } => ("given_up", None, Some(error)),
         };
-        let (ts, error) = (ts.as_deref().map(clean), error.as_deref().map(clean));
+        let cleaned = |text: Option<String>| text.map(|text| clean(&text).into_owned());
+        let (ts, error) = (cleaned(ts), cleaned(error));
         self.write(Settle { task, status, ts, error, at: moment(Utc::now()) }).await
     }
 
@@ -142,8 +143,8 @@ impl Operation<Session> for Settle {
             let settle = sqlx::query(SETTLE)
                 .bind(column(batch, &round, |settle| settle.task.0))
                 .bind(column(batch, &round, |settle| settle.status))
-                .bind(column(batch, &round, |settle| settle.ts.clone()))
-                .bind(column(batch, &round, |settle| settle.error.clone()))
+                .bind(column(batch, &round, |settle| settle.ts.as_deref()))
+                .bind(column(batch, &round, |settle| settle.error.as_deref()))
                 .bind(column(batch, &round, |settle| settle.at));
             session.write(settle).await?;
         }

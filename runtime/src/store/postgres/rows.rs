@@ -27,29 +27,29 @@ pub(super) use crate::store::record::{
 use crate::store::{Damage, Error};
 
 /// One column of the rows of a round.
-pub(super) fn column<W, T>(batch: &[&W], round: &[usize], field: impl Fn(&W) -> T) -> Vec<T> {
+pub(super) fn column<'q, W, T>(batch: &[&'q W], round: &[usize], field: impl Fn(&'q W) -> T) -> Vec<T> {
     round.iter().map(|place| field(batch[*place])).collect()
 }
 
 /// Binds the columns of a payload: text, codec, size, checksum, packed.
-pub(super) fn payload<W>(
-    statement: Statement,
-    batch: &[&W],
+pub(super) fn payload<'q, W>(
+    statement: Statement<'q>,
+    batch: &[&'q W],
     round: &[usize],
-    of: impl Fn(&W) -> &Payload,
-) -> Statement {
+    of: impl Fn(&'q W) -> &'q Payload,
+) -> Statement<'q> {
     statement
-        .bind(column(batch, round, |write| of(write).text.clone()))
+        .bind(column(batch, round, |write| of(write).text.as_str()))
         .bind(column(batch, round, |write| of(write).codec))
         .bind(column(batch, round, |write| of(write).size))
         .bind(column(batch, round, |write| of(write).checksum))
-        .bind(column(batch, round, |write| of(write).packed.clone()))
+        .bind(column(batch, round, |write| of(write).packed.as_deref()))
 }
 
 /// Binds the columns of one row's payload, in the same order.
-pub(super) fn one_payload(statement: Statement, payload: &Payload) -> Statement {
+pub(super) fn one_payload<'q>(statement: Statement<'q>, payload: &'q Payload) -> Statement<'q> {
     let Payload { text, codec, size, checksum, packed } = payload;
-    statement.bind(text.clone()).bind(*codec).bind(*size).bind(*checksum).bind(packed.clone())
+    statement.bind(text.as_str()).bind(*codec).bind(*size).bind(*checksum).bind(packed.as_deref())
 }
 
 /// Whether the node that a statement of its own speaks for (`nodes n`) lives and holds its lease.
@@ -71,8 +71,8 @@ pub(super) fn moment(at: DateTime<Utc>) -> DateTime<Utc> {
 }
 
 /// A text that may come from outside; PostgreSQL's have no NUL.
-pub(super) fn clean(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
+pub(super) fn clean(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
 }
 
 /// A row of ours that breaks a write.

@@ -141,7 +141,7 @@ impl Store {
     /// Running steps, page by page until `limit` of them could be read.
     async fn running<F>(&self, page: F, mut after: i64, limit: usize) -> Result<Vec<Orphan>, Error>
     where
-        F: Fn(i64, i64) -> Statement + Send + Sync,
+        F: Fn(i64, i64) -> Statement<'static> + Send + Sync,
     {
         let (wanted, mut found) = (self.rows(limit), Vec::new());
         loop {
@@ -253,17 +253,17 @@ impl Complete {
         Ok(!session.read(asked).await?.is_empty())
     }
 
-    fn results(batch: &[&Self], ended: &[usize]) -> Statement {
+    fn results<'q>(batch: &[&'q Self], ended: &[usize]) -> Statement<'q> {
         let results = sqlx::query(COMPLETE_RESULTS)
             .bind(column(batch, ended, |end| end.claim.step.0))
             .bind(column(batch, ended, |end| end.claim.task.0))
-            .bind(column(batch, ended, |end| end.agent.clone()))
+            .bind(column(batch, ended, |end| end.agent.as_str()))
             .bind(column(batch, ended, |end| end.at))
             .bind(column(batch, ended, |end| end.status))
             .bind(column(batch, ended, |end| count(end.usage.input_tokens)))
             .bind(column(batch, ended, |end| count(end.usage.output_tokens)))
             .bind(column(batch, ended, |end| count(end.usage.cost_microusd)))
-            .bind(column(batch, ended, |end| end.outcome.clone()))
+            .bind(column(batch, ended, |end| end.outcome.as_deref()))
             .bind(column(batch, ended, |end| i64::from(end.seq)))
             .bind(column(batch, ended, |end| end.kind));
         payload(results, batch, ended, |end| &end.body).bind(i64::from(FORMAT_VERSION))
@@ -322,7 +322,7 @@ impl Operation<Session> for Complete {
             .bind(self.claim.step.0)
             .bind(self.claim.epoch.0)
             .bind(self.status)
-            .bind(self.agent.clone())
+            .bind(self.agent.as_str())
             .bind(self.at)
             .bind(count(self.usage.input_tokens))
             .bind(count(self.usage.output_tokens))
@@ -330,7 +330,7 @@ impl Operation<Session> for Complete {
             .bind(i64::from(self.seq))
             .bind(self.kind)
             .bind(i64::from(FORMAT_VERSION));
-        let complete = one_payload(complete, &self.body).bind(session.life()).bind(self.outcome.clone());
+        let complete = one_payload(complete, &self.body).bind(session.life()).bind(self.outcome.as_deref());
         let rows = session.returning(complete).await?;
         let seq = rows.first().map(|row| Stored::new(row, "outbox").get("seq")).transpose();
         Ok(seq.map_err(|error| broken(&error))?.map(|seq| Ok(Some(seq))))

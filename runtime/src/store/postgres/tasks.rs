@@ -189,22 +189,22 @@ impl Accept {
         Ok(Self { claim, acceptance, at: moment(Utc::now()), event })
     }
 
-    fn tasks(batch: &[&Self], places: &[usize]) -> Statement {
+    fn tasks<'q>(batch: &[&'q Self], places: &[usize]) -> Statement<'q> {
         let accept = sqlx::query(ACCEPT_TASKS)
             .bind(column(batch, places, |new| new.claim.task.0))
-            .bind(column(batch, places, |new| new.acceptance.agent.as_str().to_owned()))
+            .bind(column(batch, places, |new| new.acceptance.agent.as_str()))
             .bind(column(batch, places, |new| new.acceptance.mode.as_str()))
-            .bind(column(batch, places, |new| new.acceptance.spec_digest.to_string()))
+            .bind(column(batch, places, |new| &*new.acceptance.spec_digest))
             .bind(column(batch, places, |new| new.claim.step.0))
             .bind(column(batch, places, |new| clean(&new.acceptance.event.id)))
-            .bind(column(batch, places, |new| new.acceptance.event.topic.as_str().to_owned()))
-            .bind(column(batch, places, |new| new.acceptance.event.traceparent.as_str().to_owned()))
+            .bind(column(batch, places, |new| new.acceptance.event.topic.as_str()))
+            .bind(column(batch, places, |new| new.acceptance.event.traceparent.as_str()))
             .bind(column(batch, places, |new| i64::from(u8::from(new.acceptance.event.priority))))
             .bind(column(batch, places, |new| new.at));
         payload(accept, batch, places, |new| &new.event)
     }
 
-    fn steps(batch: &[&Self], places: &[usize]) -> Statement {
+    fn steps<'q>(batch: &[&'q Self], places: &[usize]) -> Statement<'q> {
         sqlx::query(ACCEPT_STEPS)
             .bind(column(batch, places, |new| new.claim.step.0))
             .bind(column(batch, places, |new| new.claim.task.0))
@@ -246,13 +246,13 @@ impl Operation<Session> for Accept {
         let Self { claim, acceptance, at, event } = self;
         let accept = sqlx::query(ACCEPT_ALONE)
             .bind(claim.task.0)
-            .bind(acceptance.agent.as_str().to_owned())
+            .bind(acceptance.agent.as_str())
             .bind(acceptance.mode.as_str())
-            .bind(acceptance.spec_digest.to_string())
+            .bind(&*acceptance.spec_digest)
             .bind(claim.step.0)
             .bind(clean(&acceptance.event.id))
-            .bind(acceptance.event.topic.as_str().to_owned())
-            .bind(acceptance.event.traceparent.as_str().to_owned())
+            .bind(acceptance.event.topic.as_str())
+            .bind(acceptance.event.traceparent.as_str())
             .bind(i64::from(u8::from(acceptance.event.priority)))
             .bind(*at);
         let accept = one_payload(accept, event).bind(session.life()).bind(acceptance.owner.0);
