@@ -11,14 +11,16 @@ use troupe_runtime::postgres::Database;
 use troupe_runtime::store::{self, Accepted, Append, Stores};
 use troupe_tests::postgres::Postgres;
 use troupe_tests::proxy::{Cut, Proxy, Way};
+use troupe_tests::wait::{PATIENCE, until};
 
 use super::server::{Run, accept_for, acceptance, append, completion, ensure, open};
 
-pub(crate) const CASES: [(&str, Run); 5] = [
+pub(crate) const CASES: [(&str, Run); 6] = [
     ("a lonely write is one statement, and one transaction by the server's count", |_, url| Box::pin(single(url))),
     ("a lonely write of a node without its lease is refused", |_, url| Box::pin(lapsed(url))),
     ("a lonely write that the server did not hear is made", |server, url| Box::pin(cut(server, url, Cut::Unheard))),
     ("a lonely write whose answer is lost is found", |server, url| Box::pin(cut(server, url, Cut::Unanswered))),
+    ("a lonely append that waits for a claim is fenced by it", |_, url| Box::pin(overtaken(url))),
     ("what is found in a place is only taken for one's own after a doubt", |_, url| Box::pin(stranger(url))),
 ];
 
@@ -135,4 +137,29 @@ async fn stranger(url: String) -> Result<(), String> {
     stores.steps.complete(end.clone()).await.map_err(|error| error.to_string())?;
     let second = stores.steps.complete(end).await;
     ensure(matches!(second, Err(store::Error::Fenced(_))), format!("{second:?}"))
+}
+
+/// Another one's claim is made and not committed yet when the entry is sent: its statement began before the claim was to be
+/// seen, and must look again once it has waited.
+async fn overtaken(url: String) -> Result<(), String> {
+    let (_database, stores, life) = node(&url).await;
+    let claim = accept_for(&stores, life).await;
+    let mut heir = PgConnection::connect(&url).await.unwrap();
+    let mut taking = heir.begin().await.unwrap();
+    let take = sqlx::query("update steps set epoch = epoch + 1 where id = $1").bind(claim.step.0);
+    take.execute(&mut *taking).await.unwrap();
+    let journal = stores.journal.clone();
+    let appending = tokio::spawn(async move { journal.append(append(claim, 0)).await });
+    let mut watcher = PgConnection::connect(&url).await.unwrap();
+    // The one statement, not the ordinary way, which begins otherwise.
+    let waits = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like 'insert into journal%'";
+    until("the entry to wait for the claim", PATIENCE, async || {
+        sqlx::query(waits).fetch_optional(&mut watcher).await.unwrap()
+    })
+    .await;
+    taking.commit().await.unwrap();
+    let late = appending.await.map_err(|error| error.to_string())?;
+    ensure(late == Err(store::Error::Fenced(claim.step)), format!("under the old epoch: {late:?}"))?;
+    let entries = stores.journal.entries(claim.step).await.unwrap().len();
+    ensure(entries == 0, format!("{entries} entries"))
 }
