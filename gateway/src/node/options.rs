@@ -77,6 +77,7 @@ pub(crate) fn rabbitmq(config: &NodeConfig) -> bus::rabbitmq::Options {
         publish_window: of.publish_window,
         publishes_max: of.publishes_max,
         publish_frame_bytes: of.publish_frame_bytes,
+        consume_frame_bytes: of.consume_frame_bytes,
         lookahead: of.lookahead,
         queues_per_connection: of.queues_per_connection,
         gather_timeout: of.gather_timeout,

@@ -34,9 +34,12 @@ pub struct Options {
     pub publish_window: usize,
     /// Events that are being published, those that wait for their turn included; more are refused.
     pub publishes_max: usize,
-    /// Largest frame of the connection that publishes, in bytes. The client library has 64 of them as its buffers. Not of those
-    /// that consume: a stranger's headers come in one frame, as large as the broker has let it be.
+    /// Largest frame of the connection that publishes, in bytes. The client library has 64 of them as its buffers.
     pub publish_frame_bytes: u32,
+    /// Largest frame of the connections that consume, in bytes. A stranger's headers come in one frame, as large as the broker has let
+    /// it be; a larger one ends the connection. Named, the buffers are taken when they are needed: a size that the broker names is
+    /// written full of zeros first, and a broker without a limit would name 4 GiB.
+    pub consume_frame_bytes: u32,
     /// Events of one queue that the broker hands over ahead of its consumers, for the most urgent to go first.
     pub lookahead: u16,
     /// Queues that one connection consumes; more begin another one.
@@ -65,6 +68,7 @@ impl Default for Options {
             publish_window: 1_000,
             publishes_max: 20_000,
             publish_frame_bytes: 32 * 1024,
+            consume_frame_bytes: 128 * 1024,
             lookahead: 512,
             queues_per_connection: 1_000,
             gather_timeout: Duration::from_secs(1),
@@ -191,6 +195,7 @@ fn target(url: &SecretString, options: &Options) -> Result<Target, OpenError> {
     if uri.vhost.is_empty() {
         "/".clone_into(&mut uri.vhost);
     }
+    uri.query.frame_max.get_or_insert(options.consume_frame_bytes);
     let scheme = match uri.scheme {
         AMQPScheme::AMQP => "amqp",
         AMQPScheme::AMQPS => "amqps",

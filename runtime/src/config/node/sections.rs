@@ -259,6 +259,8 @@ section! {
         publishes_max: usize = 20_000, count(1_000_000), restart;
         /// Largest frame of the connection that publishes; 64 of them are buffers.
         publish_frame_bytes: u32 = 32 * 1024, Kind::Size(16 * 1024, 128 * 1024), restart;
+        /// Largest frame of the connections that consume: as large as the broker's `frame_max`, for strangers' headers come in one.
+        consume_frame_bytes: u32 = 128 * 1024, Kind::Size(128 * 1024, 4 * 1024 * 1024), restart;
         /// Events of one queue that the broker hands over ahead, for the most urgent to go first; the backlog stays in the broker.
         lookahead: u16 = 512, count(65_535), restart;
         /// Queues that one connection consumes; more begin another one. A broker allows some two thousand.
