@@ -179,7 +179,7 @@ fn member(ports: &Ports, orders: &Orders, client: &Client) -> Outcome<Member> {
         served.tools.add(Arc::new(Deed { name, effect, url, client: client.clone() }))?;
         served.terms.insert(name.to_owned(), ToolTerms { effect, rule: Rule::Allow });
     }
-    served.offers = served.tools.offers();
+    served.offers = served.tools.offers().into();
     Ok(Member { spec: served.spec.clone(), served: Ok(Arc::new(served)) })
 }
 

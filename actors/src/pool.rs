@@ -83,7 +83,9 @@ impl Pool {
                 ChildEvent::Started { id } | ChildEvent::Restarted { id, .. } => self.back(troop, &id),
                 ChildEvent::Restarting { id, .. } => {
                     let agent = id.split('/').next().unwrap_or_default();
-                    self.stage.ports.metrics.agent_restarted(agent);
+                    if let Some(company) = troop.companies.get(agent) {
+                        self.stage.ports.metrics.agent_restarted(&company.member.spec.name);
+                    }
                     self.write_down(troop, &id);
                     self.gate(troop, &id);
                 }

@@ -88,7 +88,7 @@ pub(crate) async fn reload(ports: &Ports, roster: &Roster, wanted: &Wanted) -> O
     }
     tell(&put, &gone, &added.iter().map(String::as_str).collect());
     for member in &put {
-        ports.metrics.agent_known(member.spec.name.as_str(), member.spec.execution_mode);
+        ports.metrics.agent_known(&member.spec.name, member.spec.execution_mode);
     }
     let changed = !put.is_empty() || !gone.is_empty();
     roster.change(put, &gone);

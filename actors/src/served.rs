@@ -24,8 +24,10 @@ pub struct Served {
     pub model: Arc<dyn Model>,
     /// The tools.
     pub tools: ToolSet,
+    /// What the model is told first, for all calls at once.
+    pub instructions: Arc<str>,
     /// The tools as the model is told of them.
-    pub offers: Vec<ToolOffer>,
+    pub offers: Arc<[ToolOffer]>,
     /// On which terms they may be called.
     pub terms: BTreeMap<String, ToolTerms>,
 }
@@ -41,9 +43,9 @@ impl Served {
         let spec = spec.into();
         let model = ports.models.for_agent(&spec.name, &spec.models).map_err(|error| Unservable(error.to_string()))?;
         let tools = ports.tools.for_agent(&spec.tools).map_err(|error| Unservable(error.to_string()))?;
-        let (offers, terms) = (tools.offers(), terms_of(&tools, &spec));
-        let digest = spec.digest().into();
-        Ok(Self { spec, digest, model, tools, offers, terms })
+        let (offers, terms) = (tools.offers().into(), terms_of(&tools, &spec));
+        let (digest, instructions) = (spec.digest().into(), spec.instructions.as_str().into());
+        Ok(Self { spec, digest, model, tools, instructions, offers, terms })
     }
 
     /// The mode in which its runs have their shape.

@@ -139,6 +139,7 @@ impl StepLife {
         Ok(())
     }
 
+    /// What is short or rare is boxed: a step is mostly somebody who waits for a model, and there may be thousands.
     async fn live(&self, line: &Line) -> Result<Ending, Stopped> {
         if self.work.begin() {
             self.renew().await?;
@@ -146,27 +147,30 @@ impl StepLife {
         let entries = match self.beginning {
             Beginning::Fresh => Vec::new(),
             _ => match self.patiently(|| self.stage.ports.stores.journal.entries(self.work.claim.step)).await {
-                Err(Stopped::Store(error @ store::Error::Corrupt(_))) => return self.block(error.to_string()).await,
+                Err(Stopped::Store(error @ store::Error::Corrupt(_))) => {
+                    return Box::pin(self.block(error.to_string())).await;
+                }
                 entries => entries?,
             },
         };
         let mut run = match Run::resumed(self.brief(), &entries) {
             Ok(run) => run,
-            Err(mismatch) => return self.abandon(&entries, mismatch.to_string()).await,
+            Err(mismatch) => return Box::pin(self.abandon(&entries, mismatch.to_string())).await,
         };
         if self.work.claims > self.stage.options.claims_max {
             let claims = self.work.claims;
             let message = format!("the node died {claims} times under this step without any progress");
-            return self.give_up(&run, Reason::CrashLoop, message).await;
+            return Box::pin(self.give_up(&run, Reason::CrashLoop, message)).await;
         }
         match &self.beginning {
             Beginning::Fresh | Beginning::Resumed => {}
-            Beginning::GivenUp { cause } => return self.give_up(&run, Reason::Crash, cause.clone()).await,
+            Beginning::GivenUp { cause } => return Box::pin(self.give_up(&run, Reason::Crash, cause.clone())).await,
             // Not another attempt, which would call again without knowing: the question comes first.
             Beginning::Fallen { .. } if run.is_in_doubt() => {}
             Beginning::Fallen { cause } => {
                 let failure = Failure { reason: Reason::Crash, message: cause.clone(), retryable: true };
-                if let Some(ending) = self.record(&mut run, Act::AttemptFailed { failure }, &mut None).await? {
+                if let Some(ending) = Box::pin(self.record(&mut run, Act::AttemptFailed { failure }, &mut None)).await?
+                {
                     return Ok(ending);
                 }
             }
@@ -187,7 +191,7 @@ impl StepLife {
                 Action::Finish(outcome) => return Ok(Ending::Over(outcome)),
             };
             let attempt = run.attempt();
-            if let Some(ending) = self.record(&mut run, act, &mut place).await? {
+            if let Some(ending) = Box::pin(self.record(&mut run, act, &mut place)).await? {
                 return Ok(ending);
             }
             if run.attempt() > attempt {
@@ -276,7 +280,7 @@ impl StepLife {
             status: parked.then_some(StepStatus::Waiting),
         };
         if begins_attempt {
-            self.stage.ports.metrics.attempt_failed(self.work.served.spec.name.as_str());
+            self.stage.ports.metrics.attempt_failed(&self.work.served.spec.name);
         }
         match self.patiently(|| self.stage.ports.stores.journal.append(append.clone())).await {
             // It is ours, from a try whose commit was not answered.
@@ -398,7 +402,7 @@ impl StepLife {
             Ending::Over(outcome) => {
                 let seconds = (stage.ports.clock.now() - work.accepted_at).as_seconds_f64().max(0.0);
                 let success = matches!(outcome, Outcome::Succeeded { .. });
-                stage.ports.metrics.task_ended(work.served.spec.name.as_str(), work.served.mode(), success, seconds);
+                stage.ports.metrics.task_ended(&work.served.spec.name, work.served.mode(), success, seconds);
                 if let Outcome::Failed { failure } = outcome {
                     tracing::warn!(reason = %failure.reason, message = failure.message, "the task failed");
                     let (agent, now) = (work.served.spec.name.as_str(), stage.ports.clock.now());

@@ -124,7 +124,7 @@ impl Node {
             }
         };
         for spec in &agents {
-            ports.metrics.agent_known(spec.name.as_str(), spec.execution_mode);
+            ports.metrics.agent_known(&spec.name, spec.execution_mode);
         }
         let (sent, stop_replies) = (Arc::new(ReplyStats::default()), CancellationToken::new());
         let sender = replies::child(options::replies(&config, dials.bot_token.clone())?, &ports, &sent, &stop_replies)?;

@@ -41,12 +41,12 @@ pub use usage::Price;
 /// One turn to perform.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Request {
-    /// The system prompt.
-    pub instructions: String,
+    /// The system prompt; shared with all calls for the agent.
+    pub instructions: Arc<str>,
     /// The conversation, oldest first; shared with the run, which says nothing while it asks.
     pub messages: Arc<Vec<Message>>,
-    /// What the model may ask for.
-    pub tools: Vec<ToolOffer>,
+    /// What the model may ask for; shared too.
+    pub tools: Arc<[ToolOffer]>,
     /// Force this tool to be called, where the provider can.
     pub force_tool: Option<String>,
     /// When the step's time is over: bounds the call with all its retries and fallbacks. `None` = no such bound.

@@ -54,7 +54,7 @@ pub(crate) async fn forced_tool(server: &ModelServer) -> Row {
         parameters: json!({"type": "object", "properties": {}}),
     };
     let mut request = request("What time is it?");
-    (request.tools, request.force_tool) = (vec![clock], Some("clock".to_owned()));
+    (request.tools, request.force_tool) = ([clock].into(), Some("clock".to_owned()));
     let completion = model.complete(&request).await.expect("an answer");
     let names: Vec<_> = completion.tool_calls.iter().map(|call| call.name.as_str()).collect();
     assert_eq!(names, ["clock"], "{completion:?}");
@@ -95,7 +95,7 @@ fn shown(text: &str) -> String {
 fn request(question: &str) -> Request {
     let messages = vec![Message::User { text: question.to_owned() }];
     Request {
-        instructions: "You are a short-spoken colleague.".to_owned(),
+        instructions: "You are a short-spoken colleague.".into(),
         messages: messages.into(),
         ..Request::default()
     }

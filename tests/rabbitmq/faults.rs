@@ -217,7 +217,7 @@ async fn held_too_long(url: &str) -> Outcome {
     let (held, late) = (next(&mut consumer).await?, next(&mut consumer).await?);
     // What the broker hands out again is seen as that, and comes on a new channel of the same connection.
     let mut again = next(&mut consumer).await?;
-    while again.event.data["number"] != 0 {
+    while again.event.data.value()["number"] != 0 {
         again = next(&mut consumer).await?;
     }
     ensure(again.redelivered, || "an event of a closed channel is not marked as redelivered".to_owned())?;
@@ -232,7 +232,7 @@ async fn held_too_long(url: &str) -> Outcome {
     let mut numbers = BTreeSet::new();
     while numbers.len() < 3 {
         let delivery = next(&mut consumer).await?;
-        numbers.insert(delivery.event.data["number"].as_u64());
+        numbers.insert(delivery.event.data.value()["number"].as_u64());
         delivery.settle.ack();
     }
     let lost = bus.health().await.map_err(failed)?.connection.map(|connection| connection.lost);
@@ -256,7 +256,7 @@ async fn deleted(broker: &mut RabbitMq, url: String) -> Outcome {
     }
     let back = begun.elapsed();
     let delivery = next(&mut consumer).await?;
-    ensure(delivery.event.data["number"] == 2, || format!("{:?} came", delivery.event.data))?;
+    ensure(delivery.event.data.value()["number"] == 2, || format!("{:?} came", delivery.event.data))?;
     delivery.settle.ack();
     bus.close().await;
     Ok(format!("made again, bound and consumed {back:.1?} after it was deleted"))
@@ -288,7 +288,7 @@ async fn short_of_memory(broker: &mut RabbitMq, url: String) -> Outcome {
     let back = until_connection(&bus, "unblocked", Connection::is_well).await?;
     bus.publish(event(4), Routing::Mandatory).await.map_err(failed)?;
     // What was sent into the alarm may come too.
-    while next(&mut consumer).await?.event.data["number"] != 4 {}
+    while next(&mut consumer).await?.event.data.value()["number"] != 4 {}
     bus.close().await;
     Ok(format!("reported {seen:.1?} after it began, refused at once from then on; well {back:.1?} after its end"))
 }

@@ -72,7 +72,7 @@ async fn single_active(url: String) -> Outcome {
     let mut taken_over = Vec::new();
     while taken_over.len() < 5 {
         let delivery = timeout(PATIENCE, standby.deliveries.recv()).await.ok().flatten().ok_or("nothing came")?;
-        taken_over.push(delivery.event.data["number"].as_u64().unwrap_or_default());
+        taken_over.push(delivery.event.data.value()["number"].as_u64().unwrap_or_default());
         delivery.settle.ack();
     }
     let took = begun.elapsed();
@@ -144,7 +144,7 @@ async fn many_queues(broker: &RabbitMq, url: String) -> Outcome {
             while came != round {
                 let delivery =
                     timeout(PATIENCE, consumer.deliveries.recv()).await.ok().flatten().ok_or("nothing came")?;
-                came = delivery.event.data["number"].as_u64().unwrap_or_default();
+                came = delivery.event.data.value()["number"].as_u64().unwrap_or_default();
                 delivery.settle.ack();
             }
         }
@@ -177,7 +177,7 @@ async fn stranger(broker: &RabbitMq, url: String) -> Outcome {
     broker.control(&["eval", &format!("rabbit_basic:publish({exchange}, <<\"q\">>, [], <<\"no event at all\">>).")]);
     bus.publish(event(1), Routing::Mandatory).await.map_err(failed)?;
     let delivery = timeout(PATIENCE, consumer.deliveries.recv()).await.ok().flatten().ok_or("nothing came")?;
-    if delivery.event.data["number"] != 1 {
+    if delivery.event.data.value()["number"] != 1 {
         return Err(format!("{:?} was handed out", delivery.event));
     }
     delivery.settle.ack();
@@ -191,7 +191,7 @@ async fn stranger(broker: &RabbitMq, url: String) -> Outcome {
         }
         sleep(Duration::from_millis(5)).await;
     };
-    if letter.cause != "unreadable" || letter.event.data["body"] != "no event at all" || letter.queue != "q" {
+    if letter.cause != "unreadable" || letter.event.data.value()["body"] != "no event at all" || letter.queue != "q" {
         return Err(format!("{letter:?}"));
     }
     while bus.health().await.map_err(failed)?.depths != [("q".to_owned(), 0)] {

@@ -30,7 +30,7 @@ impl StepLife {
         let slowest = served.spec.models.iter().map(|model| model.timeout).max().unwrap_or_default();
         let (progress, patience) = (Progress::begin(), self.stage.options.stalled_after.saturating_add(slowest));
         let request = Request {
-            instructions: served.spec.instructions.clone(),
+            instructions: served.instructions.clone(),
             messages: run.messages().clone(),
             tools: served.offers.clone(),
             force_tool: None,
@@ -42,18 +42,15 @@ impl StepLife {
             result = timeout_at(deadline, served.model.complete(&request)) => result,
             () = progress.stalled(patience) => return stalled("the model", patience),
         };
-        let agent = served.spec.name.as_str();
+        let (agent, metrics) = (&served.spec.name, &self.stage.ports.metrics);
         match result {
             Ok(Ok(completion)) => {
-                let seconds = begun.elapsed().as_secs_f64();
-                self.stage.ports.metrics.model_called(agent, &completion.provider, &completion.model, "ok", seconds);
-                self.stage.ports.metrics.tokens_used(agent, &completion.provider, &completion.model, completion.usage);
+                metrics.model_answered(agent, &completion, begun.elapsed().as_secs_f64());
                 Act::ModelResult { completion, request: Some(run.request()) }
             }
             Ok(Err(model::Error::Deadline { .. })) | Err(_) => self.timed_out(),
             Ok(Err(error)) => {
-                let seconds = begun.elapsed().as_secs_f64();
-                self.stage.ports.metrics.model_called(agent, "", "", error.fault().as_str(), seconds);
+                metrics.model_failed(agent, error.fault().as_str(), begun.elapsed().as_secs_f64());
                 let retryable = error.fault().is_transient();
                 Act::AttemptFailed { failure: Failure { reason: Reason::Model, message: error.to_string(), retryable } }
             }
@@ -88,7 +85,7 @@ impl StepLife {
         };
         let Ok(answer) = answer else { return Ok(self.timed_out()) };
         let word = if answer.is_error { "error" } else { "ok" };
-        self.stage.ports.metrics.tool_called(served.spec.name.as_str(), &call.name, word);
+        self.stage.ports.metrics.tool_called(&served.spec.name, &call.name, word);
         Ok(Act::ToolResult {
             call_id: call.id.clone(),
             tool: call.name.clone(),

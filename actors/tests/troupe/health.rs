@@ -184,8 +184,14 @@ async fn an_agent_that_does_not_come_back_is_an_alarm_once_for_each_time() {
         house.troupe.tree().kill(&path("fragile")).unwrap();
         let alarm = tokio::time::timeout(PATIENCE, alarms.deliveries.recv()).await.unwrap().unwrap();
         let event = alarm.event.clone();
-        assert_eq!((&event.data["agent"], &event.data["path"]), (&json!("fragile"), &json!(path("fragile"))));
-        assert_eq!((&event.data["alert"], &event.data["cause"]), (&json!("agent_unavailable"), &json!("killed")));
+        assert_eq!(
+            (&event.data.value()["agent"], &event.data.value()["path"]),
+            (&json!("fragile"), &json!(path("fragile")))
+        );
+        assert_eq!(
+            (&event.data.value()["alert"], &event.data.value()["cause"]),
+            (&json!("agent_unavailable"), &json!("killed"))
+        );
         ids.push(event.id.clone());
         alarm.settle.ack();
         house.troupe.restart(&"fragile".parse().unwrap()).await.unwrap();

@@ -263,7 +263,7 @@ async fn an_answer_that_is_too_large_for_the_bus_is_told_in_short_and_holds_up_n
     let mut told = std::collections::BTreeMap::new();
     until(|| {
         while let Some(delivery) = replies.deliveries.try_recv() {
-            told.insert(delivery.event.subject.clone().unwrap(), delivery.event.data["output"].clone());
+            told.insert(delivery.event.subject.clone().unwrap(), delivery.event.data.value()["output"].clone());
             delivery.settle.ack();
         }
         let all = told.len() == 2;

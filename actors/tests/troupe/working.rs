@@ -40,8 +40,8 @@ async fn the_end_of_a_task_is_told_to_the_bus() {
     let task = house.ask("teller", "tell").await;
     let delivery = replies.next(1).await.remove(0);
     assert_eq!(delivery.event.topic.as_str(), "agent.output.teller");
-    assert_eq!(delivery.event.data["task_id"], json!(task));
-    assert_eq!(delivery.event.data["output"], "told");
+    assert_eq!(delivery.event.data.value()["task_id"], json!(task));
+    assert_eq!(delivery.event.data.value()["output"], "told");
     delivery.settle.ack();
     until(|| async {
         house

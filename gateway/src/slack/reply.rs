@@ -31,7 +31,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use secrecy::SecretString;
-use serde::Deserialize as _;
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use troupe_runtime::bus::{self, Bus, Consumer, Delivery, QueueSpec};
@@ -237,7 +236,7 @@ impl Loop {
     /// Acks what is not for Slack, rejects what cannot be sent, and lines the rest up.
     async fn sort(&mut self, delivery: Delivery) {
         let ours = Origin::source_in(&delivery.event.data).is_some_and(|source| source.starts_with(SOURCE_PREFIX));
-        let answer = if ours { Answered::deserialize(&delivery.event.data).map(Some) } else { Ok(None) };
+        let answer = if ours { delivery.event.data.read::<Answered>().map(Some) } else { Ok(None) };
         let addressed = match answer {
             Ok(None) => None,
             Ok(Some(answer)) => match Address::of(&answer, &self.hosts) {

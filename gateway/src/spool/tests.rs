@@ -92,7 +92,7 @@ async fn delivered(consumer: &mut Consumer, all: u64) -> Vec<u64> {
     let taking = async {
         while (seen.len() as u64) < all {
             for delivery in consumer.next(64).await {
-                let number = delivery.event.data["number"].as_u64().unwrap();
+                let number = delivery.event.data.value()["number"].as_u64().unwrap();
                 order.push(number);
                 seen.insert(number);
                 delivery.settle.ack();

@@ -108,7 +108,7 @@ fn event(topic: &str, priority: u8, number: usize) -> Result<Arc<Event>, String>
 
 /// The number that an event carries.
 fn number(event: &Event) -> usize {
-    event.data["number"].as_u64().map_or(usize::MAX, |number| number as usize)
+    event.data.value()["number"].as_u64().map_or(usize::MAX, |number| number as usize)
 }
 
 /// Publishes an event at `t` with a number, priority 5.

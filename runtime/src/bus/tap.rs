@@ -236,7 +236,7 @@ mod tests {
 
     fn numbers(passed: &[Passed]) -> Vec<Result<u64, u64>> {
         let number = |passed: &Passed| match passed {
-            Passed::Event(event) => Ok(event.data.as_u64().unwrap()),
+            Passed::Event(event) => Ok(event.data.value().as_u64().unwrap()),
             Passed::Missed(missed) => Err(*missed),
         };
         passed.iter().map(number).collect()

@@ -7,9 +7,9 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::agent::{AgentName, SlackReply};
+use super::data::Data;
 use super::event::Event;
 use super::ids::{StepId, TaskId, event_id_from};
 use super::outcome::Outcome;
@@ -46,7 +46,7 @@ pub struct Origin {
     pub time: DateTime<Utc>,
     /// Its payload.
     #[serde(default)]
-    pub data: Value,
+    pub data: Data,
 }
 
 impl Origin {
@@ -65,8 +65,16 @@ impl Origin {
     /// The source of the origin in an event's data, read without decoding the rest: most answers do not concern the
     /// one who asks.
     #[must_use]
-    pub fn source_in(data: &Value) -> Option<&str> {
-        data.get("origin")?.get("source")?.as_str()
+    pub fn source_in(data: &Data) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Told {
+            origin: Asked,
+        }
+        #[derive(Deserialize)]
+        struct Asked {
+            source: String,
+        }
+        data.read::<Told>().ok().map(|told| told.origin.source)
     }
 }
 
@@ -81,24 +89,10 @@ impl Answered {
         };
         let (source, task) = (format!("/agents/{}", self.agent), self.task_id.to_string());
         let id = event_id_from(&["answer", &step.to_string()]);
-        let event = Event::following(cause, id, topic, source, at, self.into_value());
+        // Values of these types have JSON: their keys are texts.
+        let data = Data::of(&self).unwrap_or_default();
+        let event = Event::following(cause, id, topic, source, at, data);
         Event { subject: Some(task), ..event }
-    }
-
-    /// Its wire form as serde would make it, but what was asked moves in: it is most of the bytes, and would be copied.
-    fn into_value(self) -> Value {
-        let Self { task_id, agent, outcome, origin, reply } = self;
-        let Origin { topic, source, subject, time, data } = origin;
-        let origin = Origin { topic, source, subject, time, data: Value::Null };
-        // Serialising values of these types cannot fail: their keys are strings and they hold no numbers but JSON's own.
-        let mut origin = serde_json::to_value(origin).unwrap_or_default();
-        origin["data"] = data;
-        let mut value = serde_json::to_value(outcome).unwrap_or_default();
-        value["task_id"] = task_id.to_string().into();
-        value["agent"] = agent.as_str().into();
-        value["origin"] = origin;
-        value["reply"] = serde_json::to_value(reply).unwrap_or_default();
-        value
     }
 }
 
@@ -132,10 +126,10 @@ mod tests {
         assert_eq!(wire["origin"]["source"], "/slack/T1");
         assert_eq!(wire["origin"]["data"]["channel"], "C1");
         assert_eq!(wire["reply"], "thread");
-        assert_eq!(Origin::source_in(&wire), Some("/slack/T1"));
+        assert_eq!(Origin::source_in(&wire.clone().into()).as_deref(), Some("/slack/T1"));
         assert_eq!(Answered::deserialize(&wire).unwrap(), good);
         let told = good.clone().event(good.task_id.run(0).step(0), &event, Utc::now());
-        assert_eq!(told.data, wire, "made by hand, the wire is what serde makes of it");
+        assert_eq!(told.data.value(), wire);
     }
 
     #[test]
@@ -145,12 +139,12 @@ mod tests {
         let bad = answered(&event, Outcome::Failed { failure });
         let told = bad.clone().event(bad.task_id.run(0).step(0), &event, Utc::now());
         assert_eq!(told.topic.as_str(), "agent.failed.researcher");
-        assert_eq!(told.data["failure"]["reason"], "timeout");
-        assert_eq!(Answered::deserialize(&told.data).unwrap(), bad);
+        assert_eq!(told.data.value()["failure"]["reason"], "timeout");
+        assert_eq!(told.data.read::<Answered>().unwrap(), bad);
         let off = answered(&event, Outcome::Cancelled { reason: "by U1".to_owned() });
         let told = off.clone().event(off.task_id.run(0).step(0), &event, Utc::now());
         assert_eq!(told.topic.as_str(), "agent.failed.researcher");
-        assert_eq!(Answered::deserialize(&told.data).unwrap(), off);
+        assert_eq!(told.data.read::<Answered>().unwrap(), off);
     }
 
     #[test]
@@ -169,8 +163,8 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_has_no_source() {
-        assert_eq!(Origin::source_in(&json!({"text": "x"})), None);
-        assert_eq!(Origin::source_in(&json!(null)), None);
-        assert_eq!(Origin::source_in(&json!({"origin": {"source": 7}})), None);
+        assert_eq!(Origin::source_in(&json!({"text": "x"}).into()), None);
+        assert_eq!(Origin::source_in(&json!(null).into()), None);
+        assert_eq!(Origin::source_in(&json!({"origin": {"source": 7}}).into()), None);
     }
 }

@@ -3,7 +3,7 @@
 //! `type` is the topic. Extension attributes carry the trace (`traceparent`, CloudEvents distributed tracing), the
 //! `priority` 0–9 and the cause (`causationid`). `retrycount` is advisory here: the bus counts for itself.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
@@ -11,7 +11,9 @@ use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::data::Data;
 use super::ids::new_event_id;
+use super::text::as_text;
 use super::topic::Topic;
 
 /// Longest id that is taken, in bytes.
@@ -50,7 +52,7 @@ pub struct Event {
     pub causationid: Option<String>,
     /// The payload.
     #[serde(default)]
-    pub data: Value,
+    pub data: Data,
 }
 
 fn specversion() -> String {
@@ -60,7 +62,7 @@ fn specversion() -> String {
 impl Event {
     /// A new event with a fresh id and trace.
     #[must_use]
-    pub fn new(topic: Topic, source: impl Into<String>, data: Value) -> Self {
+    pub fn new(topic: Topic, source: impl Into<String>, data: impl Into<Data>) -> Self {
         Self {
             specversion: specversion(),
             id: new_event_id(),
@@ -72,14 +74,14 @@ impl Event {
             priority: Priority::default(),
             retrycount: 0,
             causationid: None,
-            data,
+            data: data.into(),
         }
     }
 
     /// An event that follows from `cause`, in its trace and with its priority. Whoever gives it an id that is derived makes the same
     /// event whenever it does so again.
     #[must_use]
-    pub fn following(cause: &Self, id: String, topic: Topic, source: String, time: DateTime<Utc>, data: Value) -> Self {
+    pub fn following(cause: &Self, id: String, topic: Topic, source: String, time: DateTime<Utc>, data: Data) -> Self {
         Self {
             specversion: specversion(),
             id,
@@ -111,15 +113,16 @@ impl Event {
     /// The text an agent is given: `data.text`, else `data.input`, else the whole data as JSON.
     #[must_use]
     pub fn input(&self) -> String {
+        let mut data = self.data.value();
         for key in ["text", "input"] {
-            match self.data.get(key) {
-                Some(Value::String(text)) => return text.clone(),
+            match data.get_mut(key).map(Value::take) {
+                Some(Value::String(text)) => return text,
                 Some(Value::Null) | None => {}
                 Some(other) => return other.to_string(),
             }
         }
-        match &self.data {
-            Value::String(text) => text.clone(),
+        match data {
+            Value::String(text) => text,
             other => other.to_string(),
         }
     }
@@ -155,10 +158,14 @@ impl From<Priority> for u8 {
     }
 }
 
+/// Bytes of a [`TraceParent`].
+const TRACE_PARENT_BYTES: usize = 55;
+
 /// W3C Trace Context: `00-<trace id>-<parent id>-<flags>`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TraceParent(String);
+
+as_text!(TraceParent);
 
 /// A text that is no traceparent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -172,14 +179,21 @@ impl TraceParent {
     pub fn new() -> Self {
         let mut rng = rand::rng();
         let (trace, span): (u128, u64) = (rng.random(), rng.random());
-        Self(format!("00-{:032x}-{:016x}-01", trace | 1, span | 1))
+        Self::made(format_args!("00-{:032x}-{:016x}-01", trace | 1, span | 1))
     }
 
     /// A child of this trace: same trace id, fresh parent id.
     #[must_use]
     pub fn child(&self) -> Self {
         let span: u64 = rand::rng().random();
-        Self(format!("00-{}-{:016x}-{}", self.trace_id(), span | 1, &self.0[53..]))
+        Self::made(format_args!("00-{}-{:016x}-{}", self.trace_id(), span | 1, &self.0[53..]))
+    }
+
+    fn made(text: fmt::Arguments<'_>) -> Self {
+        let mut made = String::with_capacity(TRACE_PARENT_BYTES);
+        // A string takes everything.
+        made.write_fmt(text).ok();
+        Self(made)
     }
 
     /// The 32 hex digits that every span and log line of the task share.
@@ -201,11 +215,10 @@ impl FromStr for TraceParent {
     fn from_str(text: &str) -> Result<Self, BadTraceParent> {
         let lower_hex = |part: &str| part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         let nonzero = |part: &str| part.bytes().any(|b| b != b'0');
-        let parts: Vec<&str> = text.split('-').collect();
-        match parts.as_slice() {
-            [version, trace, span, flags]
-                if *version == "00"
-                    && trace.len() == 32
+        let mut parts = text.split('-');
+        match std::array::from_fn(|_| parts.next()) {
+            [Some("00"), Some(trace), Some(span), Some(flags), None]
+                if trace.len() == 32
                     && span.len() == 16
                     && flags.len() == 2
                     && lower_hex(trace)
@@ -232,12 +245,6 @@ impl TryFrom<String> for TraceParent {
 impl From<TraceParent> for String {
     fn from(trace: TraceParent) -> Self {
         trace.0
-    }
-}
-
-impl fmt::Display for TraceParent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -64,7 +64,9 @@ impl TaskId {
     /// The `number`-th run of this task, counted from 0.
     #[must_use]
     pub fn run(self, number: u32) -> RunId {
-        RunId(derived(Some(self.0), &["run", &self.to_string(), &number.to_string()]))
+        let mut text = Uuid::encode_buffer();
+        let text = self.0.hyphenated().encode_lower(&mut text);
+        RunId(derived(Some(self.0), &["run", text, &number.to_string()]))
     }
 }
 
@@ -72,7 +74,9 @@ impl RunId {
     /// The `number`-th step of this run, counted from 0.
     #[must_use]
     pub fn step(self, number: u32) -> StepId {
-        StepId(derived(Some(self.0), &["step", &self.to_string(), &number.to_string()]))
+        let mut text = Uuid::encode_buffer();
+        let text = self.0.hyphenated().encode_lower(&mut text);
+        StepId(derived(Some(self.0), &["step", text, &number.to_string()]))
     }
 }
 

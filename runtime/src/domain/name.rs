@@ -2,15 +2,16 @@
 //!
 //! Parsed at the edges (a spec, a path of the API); whoever holds one need not check it again.
 
-use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use super::text::as_text;
 
-/// An agent's name: `[a-z][a-z0-9-]{0,62}`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct AgentName(String);
+/// An agent's name: `[a-z][a-z0-9-]{0,62}`. A clone is the same text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AgentName(Arc<str>);
+
+as_text!(AgentName);
 
 /// A text that is not an agent's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +24,12 @@ impl AgentName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The name as text, shared.
+    #[must_use]
+    pub fn shared(&self) -> Arc<str> {
+        self.0.clone()
+    }
 }
 
 impl FromStr for AgentName {
@@ -33,7 +40,7 @@ impl FromStr for AgentName {
         let good = chars.next().is_some_and(|c| c.is_ascii_lowercase())
             && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
             && text.len() <= 63;
-        if good { Ok(Self(text.to_owned())) } else { Err(BadAgentName(text.to_owned())) }
+        if good { Ok(Self(text.into())) } else { Err(BadAgentName(text.to_owned())) }
     }
 }
 
@@ -47,13 +54,7 @@ impl TryFrom<String> for AgentName {
 
 impl From<AgentName> for String {
     fn from(name: AgentName) -> Self {
-        name.0
-    }
-}
-
-impl fmt::Display for AgentName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        name.as_str().to_owned()
     }
 }
 

@@ -4,25 +4,24 @@
 //! number of words, none included (AMQP 0-9-1, section 3.1.3.3). Embedded and broker adapters match alike: the
 //! matcher here is what the conformance suite holds a broker against.
 
-use std::fmt;
 use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 use super::name::AgentName;
+use super::text::as_text;
 
 /// AMQP's limit on a routing key, in bytes.
 pub const TOPIC_BYTES_MAX: usize = 255;
 
-/// The dotted address of an event.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Topic(String);
+/// The dotted address of an event. A clone is the same text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Topic(Arc<str>);
 
-/// A topic with `*` and `#`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct TopicPattern(String);
+/// A topic with `*` and `#`. A clone is the same text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPattern(Arc<str>);
+
+as_text!(Topic, TopicPattern);
 
 /// Why a text is no topic or no pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,61 +52,61 @@ impl Topic {
     /// A slash command `name`, without its slash; dots and other strangers become `_`, for a dot would add a word.
     #[must_use]
     pub fn slack_command(name: &str) -> Self {
-        Self(format!("slack.events.command.{}", word(name)))
+        Self(format!("slack.events.command.{}", word(name)).into())
     }
 
     /// A message in a channel.
     #[must_use]
     pub fn slack_message() -> Self {
-        Self("slack.events.message".to_owned())
+        Self("slack.events.message".into())
     }
 
     /// A mention of the app.
     #[must_use]
     pub fn slack_mention() -> Self {
-        Self("slack.events.mention".to_owned())
+        Self("slack.events.mention".into())
     }
 
     /// A task submitted by API or CLI.
     #[must_use]
     pub fn agent_task(agent: &AgentName) -> Self {
-        Self(format!("agent.task.{agent}"))
+        Self(format!("agent.task.{agent}").into())
     }
 
     /// A step handed to an agent.
     #[must_use]
     pub fn agent_step(agent: &AgentName) -> Self {
-        Self(format!("agent.step.{agent}"))
+        Self(format!("agent.step.{agent}").into())
     }
 
     /// A firing of an agent's schedule.
     #[must_use]
     pub fn scheduled(agent: &AgentName) -> Self {
-        Self(format!("scheduled.tasks.{agent}"))
+        Self(format!("scheduled.tasks.{agent}").into())
     }
 
     /// What an agent answered.
     #[must_use]
     pub fn agent_output(agent: &AgentName) -> Self {
-        Self(format!("{AGENT_OUTPUT}{agent}"))
+        Self(format!("{AGENT_OUTPUT}{agent}").into())
     }
 
     /// What a dead letter's event is at, when it came from a message that is no event.
     #[must_use]
     pub fn unreadable() -> Self {
-        Self("troupe.unreadable".to_owned())
+        Self("troupe.unreadable".into())
     }
 
     /// An alarm of the monitoring.
     #[must_use]
     pub fn alert(severity: Severity) -> Self {
-        Self(format!("monitor.alert.{}", severity.as_str()))
+        Self(format!("monitor.alert.{}", severity.as_str()).into())
     }
 
     /// A task of an agent that failed.
     #[must_use]
     pub fn agent_failed(agent: &AgentName) -> Self {
-        Self(format!("{AGENT_FAILED}{agent}"))
+        Self(format!("{AGENT_FAILED}{agent}").into())
     }
 }
 
@@ -152,7 +151,7 @@ pub const REPLY_QUEUE: &str = "troupe.replies";
 /// What the reply queue is bound to.
 #[must_use]
 pub fn reply_patterns() -> Vec<TopicPattern> {
-    vec![TopicPattern(format!("{AGENT_OUTPUT}*")), TopicPattern(format!("{AGENT_FAILED}*"))]
+    [AGENT_OUTPUT, AGENT_FAILED].map(|of| TopicPattern(format!("{of}*").into())).into()
 }
 
 /// What an agent's inbox is bound to beside its subscriptions.
@@ -232,7 +231,7 @@ impl FromStr for Topic {
     type Err = BadTopic;
 
     fn from_str(text: &str) -> Result<Self, BadTopic> {
-        check(text, false).map(|()| Self(text.to_owned()))
+        check(text, false).map(|()| Self(text.into()))
     }
 }
 
@@ -240,7 +239,7 @@ impl FromStr for TopicPattern {
     type Err = BadTopic;
 
     fn from_str(text: &str) -> Result<Self, BadTopic> {
-        check(text, true).map(|()| Self(text.to_owned()))
+        check(text, true).map(|()| Self(text.into()))
     }
 }
 
@@ -248,7 +247,7 @@ impl TryFrom<String> for Topic {
     type Error = BadTopic;
 
     fn try_from(text: String) -> Result<Self, BadTopic> {
-        check(&text, false).map(|()| Self(text))
+        text.parse()
     }
 }
 
@@ -256,31 +255,19 @@ impl TryFrom<String> for TopicPattern {
     type Error = BadTopic;
 
     fn try_from(text: String) -> Result<Self, BadTopic> {
-        check(&text, true).map(|()| Self(text))
+        text.parse()
     }
 }
 
 impl From<Topic> for String {
     fn from(topic: Topic) -> Self {
-        topic.0
+        topic.as_str().to_owned()
     }
 }
 
 impl From<TopicPattern> for String {
     fn from(pattern: TopicPattern) -> Self {
-        pattern.0
-    }
-}
-
-impl fmt::Display for Topic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for TopicPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        pattern.as_str().to_owned()
     }
 }
 

@@ -46,7 +46,7 @@ impl Anthropic {
             "messages": messages(&request.messages),
         });
         if !request.instructions.trim().is_empty() {
-            body["system"] = request.instructions.as_str().into();
+            body["system"] = (&*request.instructions).into();
         }
         if !request.tools.is_empty() {
             body["tools"] = request

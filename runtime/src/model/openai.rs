@@ -37,7 +37,7 @@ impl OpenAi {
     fn body(&self, request: &Request) -> Value {
         let mut messages = Vec::with_capacity(request.messages.len() + 1);
         if !request.instructions.is_empty() {
-            messages.push(json!({"role": "system", "content": request.instructions}));
+            messages.push(json!({"role": "system", "content": &*request.instructions}));
         }
         messages.extend(request.messages.iter().map(message));
         let mut body = json!({"model": self.model, "messages": messages});

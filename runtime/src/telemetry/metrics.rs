@@ -18,7 +18,7 @@ use prometheus::{Encoder as _, Registry, TextEncoder};
 use super::names::{self, Kind, Metric};
 use crate::bus;
 use crate::domain::agent::{AgentName, ExecutionMode};
-use crate::domain::chat::Usage;
+use crate::domain::chat::Completion;
 use crate::domain::topic::inbox_queue;
 
 /// What is read of the bus at every scrape.
@@ -152,7 +152,7 @@ impl Metrics {
     }
 
     /// An agent is served from now on: its counters stand at 0 before its first task.
-    pub fn agent_known(&self, agent: &str, mode: ExecutionMode) {
+    pub fn agent_known(&self, agent: &AgentName, mode: ExecutionMode) {
         let labels = agent_and_mode(agent, mode);
         self.inner.task_success.add(0, &labels);
         self.inner.task_failure.add(0, &labels);
@@ -160,49 +160,63 @@ impl Metrics {
     }
 
     /// A task has ended.
-    pub fn task_ended(&self, agent: &str, mode: ExecutionMode, success: bool, seconds: f64) {
+    pub fn task_ended(&self, agent: &AgentName, mode: ExecutionMode, success: bool, seconds: f64) {
         let labels = agent_and_mode(agent, mode);
         self.inner.task_duration.record(seconds, &labels);
         let counter = if success { &self.inner.task_success } else { &self.inner.task_failure };
         counter.add(1, &labels);
     }
 
-    /// A model was called; `outcome` is `ok` or the word of the fault, provider and model are empty when none answered.
-    pub fn model_called(&self, agent: &str, provider: &str, model: &str, outcome: &'static str, seconds: f64) {
+    /// A model has answered, with this use of tokens.
+    pub fn model_answered(&self, agent: &AgentName, completion: &Completion, seconds: f64) {
+        let (provider, model) = (Arc::from(&*completion.provider), Arc::from(&*completion.model));
+        self.model_called(agent, &provider, &model, "ok", seconds);
+        let usage = completion.usage;
+        for (kind, tokens) in [("input", usage.input_tokens), ("output", usage.output_tokens)] {
+            let [operation, provider, model] = gen_ai(&provider, &model);
+            let kind = KeyValue::new(names::GEN_AI_TOKEN_TYPE, kind);
+            self.inner.token_usage.record(tokens, &[operation, provider, model, kind, of_agent(agent)]);
+        }
+    }
+
+    /// No model has answered, for a fault of this word.
+    pub fn model_failed(&self, agent: &AgentName, fault: &'static str, seconds: f64) {
+        let nobody = Arc::from("");
+        self.model_called(agent, &nobody, &nobody, fault, seconds);
+    }
+
+    fn model_called(
+        &self,
+        agent: &AgentName,
+        provider: &Arc<str>,
+        model: &Arc<str>,
+        outcome: &'static str,
+        seconds: f64,
+    ) {
         let labels = [
-            label(names::AGENT, agent),
-            label(names::PROVIDER, provider),
-            label(names::MODEL, model),
+            of_agent(agent),
+            shared(names::PROVIDER, provider),
+            shared(names::MODEL, model),
             KeyValue::new(names::OUTCOME, outcome),
         ];
         self.inner.model_calls.add(1, &labels);
         self.inner.operation_duration.record(seconds, &gen_ai(provider, model));
     }
 
-    /// What one model call used.
-    pub fn tokens_used(&self, agent: &str, provider: &str, model: &str, usage: Usage) {
-        for (kind, tokens) in [("input", usage.input_tokens), ("output", usage.output_tokens)] {
-            let mut labels = gen_ai(provider, model).to_vec();
-            labels.push(KeyValue::new(names::GEN_AI_TOKEN_TYPE, kind));
-            labels.push(label(names::AGENT, agent));
-            self.inner.token_usage.record(tokens, &labels);
-        }
-    }
-
     /// A tool was called; `outcome` is `ok` or `error`.
-    pub fn tool_called(&self, agent: &str, tool: &str, outcome: &'static str) {
-        let labels = [label(names::AGENT, agent), label(names::TOOL, tool), KeyValue::new(names::OUTCOME, outcome)];
+    pub fn tool_called(&self, agent: &AgentName, tool: &str, outcome: &'static str) {
+        let labels = [of_agent(agent), label(names::TOOL, tool), KeyValue::new(names::OUTCOME, outcome)];
         self.inner.tool_calls.add(1, &labels);
     }
 
     /// An attempt of a step ended without an answer.
-    pub fn attempt_failed(&self, agent: &str) {
-        self.inner.step_attempts.add(1, &[label(names::AGENT, agent)]);
+    pub fn attempt_failed(&self, agent: &AgentName) {
+        self.inner.step_attempts.add(1, &[of_agent(agent)]);
     }
 
     /// An agent actor fell and is started again.
-    pub fn agent_restarted(&self, agent: &str) {
-        self.inner.agent_restarts.add(1, &[label(names::AGENT, agent)]);
+    pub fn agent_restarted(&self, agent: &AgentName) {
+        self.inner.agent_restarts.add(1, &[of_agent(agent)]);
     }
 
     /// The state's writer has committed a transaction of so many writes.
@@ -313,19 +327,28 @@ fn label(name: &'static str, value: &str) -> KeyValue {
     KeyValue::new(name, value.to_owned())
 }
 
+/// A label whose text nobody copies: these are made anew for each task.
+fn shared(name: &'static str, value: &Arc<str>) -> KeyValue {
+    KeyValue::new(name, value.clone())
+}
+
+fn of_agent(agent: &AgentName) -> KeyValue {
+    KeyValue::new(names::AGENT, agent.shared())
+}
+
 fn labels(reading: &Reading) -> Vec<KeyValue> {
     reading.labels.iter().map(|(name, value)| label(name, value)).collect()
 }
 
-fn agent_and_mode(agent: &str, mode: ExecutionMode) -> [KeyValue; 2] {
-    [label(names::AGENT, agent), KeyValue::new(names::EXECUTION_MODE, mode.as_str())]
+fn agent_and_mode(agent: &AgentName, mode: ExecutionMode) -> [KeyValue; 2] {
+    [of_agent(agent), KeyValue::new(names::EXECUTION_MODE, mode.as_str())]
 }
 
-fn gen_ai(provider: &str, model: &str) -> [KeyValue; 3] {
+fn gen_ai(provider: &Arc<str>, model: &Arc<str>) -> [KeyValue; 3] {
     [
         KeyValue::new(names::GEN_AI_OPERATION, "chat"),
-        label(names::GEN_AI_PROVIDER, provider),
-        label(names::GEN_AI_MODEL, model),
+        shared(names::GEN_AI_PROVIDER, provider),
+        shared(names::GEN_AI_MODEL, model),
     ]
 }
 

@@ -41,20 +41,20 @@ fn a_slash_command_becomes_an_event() {
     assert_eq!(bus.topic.as_str(), "slack.events.command.webhook-collect");
     assert_eq!(bus.source, "/slack/T1DC2JH3J");
     assert_eq!(bus.subject.as_deref(), Some("G8PSS9T3V"));
-    assert_eq!(bus.data["user"], "U2CERLKJA");
-    assert_eq!(bus.data["command"], "/webhook-collect");
-    assert!(bus.data["response_url"].as_str().unwrap().starts_with("https://hooks.slack.com/commands/"));
-    assert_eq!(bus.data.get("token"), None);
+    assert_eq!(bus.data.value()["user"], "U2CERLKJA");
+    assert_eq!(bus.data.value()["command"], "/webhook-collect");
+    assert!(bus.data.value()["response_url"].as_str().unwrap().starts_with("https://hooks.slack.com/commands/"));
+    assert_eq!(bus.data.value().get("token"), None);
 }
 
 #[test]
 fn a_mention_loses_its_mention_and_keeps_its_thread() {
     let bus = event(JSON, MENTION).into_event(Utc::now());
     assert_eq!(bus.topic.as_str(), "slack.events.mention");
-    assert_eq!(bus.data["text"], "is it everything a river should be?");
+    assert_eq!(bus.data.value()["text"], "is it everything a river should be?");
     assert_eq!(bus.subject.as_deref(), Some("C123ABC456/1515449522.000016"));
-    assert_eq!(bus.data["thread"], "1515449522.000016");
-    assert_eq!(bus.data.get("thread_ts"), None);
+    assert_eq!(bus.data.value()["thread"], "1515449522.000016");
+    assert_eq!(bus.data.value().get("thread_ts"), None);
     let threaded = message_with("thread_ts", json!("1500000000.000001")).to_string();
     let bus = event(JSON, &threaded).into_event(Utc::now());
     assert_eq!(bus.subject.as_deref(), Some("C123ABC456/1500000000.000001"));

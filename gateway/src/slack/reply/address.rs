@@ -135,7 +135,8 @@ impl Address {
     }
 
     fn within(team: &str, answer: &Answered, hosts: &ResponseHosts) -> Result<Self, NoAddress> {
-        let word = |key: &str| answer.origin.data.get(key).and_then(Value::as_str).map(str::to_owned);
+        let question = answer.origin.data.value();
+        let word = |key: &str| question.get(key).and_then(Value::as_str).map(str::to_owned);
         let channel = word("channel").ok_or(NoAddress::Channel)?;
         let in_place = match answer.reply {
             SlackReply::Ephemeral => {

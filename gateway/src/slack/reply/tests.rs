@@ -181,7 +181,7 @@ async fn what_cannot_be_read_or_addressed_is_a_dead_letter_at_once() {
 
 fn told_of(data: Value) -> Value {
     let event = asked(Topic::slack_message(), data);
-    told(&answer_to(&event, "x", SlackReply::Thread), &event).data
+    told(&answer_to(&event, "x", SlackReply::Thread), &event).data.value()
 }
 
 #[tokio::test]
@@ -269,7 +269,9 @@ async fn nothing_is_sent_before_slack_wants_it_and_other_methods_go_on() {
     let other = message("C2", "1.2");
     stage.bus.deliver(told(&answer_to(&other, "late too", SlackReply::Thread), &other), 0, false);
     let mut free = command(&stage.slack, 1);
-    free.data["channel"] = json!("C3");
+    let mut data = free.data.value();
+    data["channel"] = json!("C3");
+    free.data = data.into();
     stage.bus.deliver(told(&answer_to(&free, "at once", SlackReply::Thread), &free), 0, false);
     assert!(acked(&stage.bus.settled(3).await));
     assert_eq!(stage.slack.replies()[0].text, "at once");

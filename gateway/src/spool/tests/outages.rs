@@ -142,7 +142,7 @@ async fn what_is_too_large_for_the_bus_is_not_kept_for_it() {
     let house = House::open(Options { event_bytes_max: 400, ..options() }).await;
     house.bus.is(Mood::Away);
     let mut large = Event::clone(&event("t.here", 0));
-    large.data = json!("x".repeat(500));
+    large.data = json!("x".repeat(500)).into();
     let refused = house.spool.publish(Arc::new(large), Stray::Bury).await;
     assert!(matches!(refused, Err(Error::Bus(bus::Error::TooLarge { limit: 400, .. }))), "{refused:?}");
     assert_eq!(house.spool.report().events, 0);

@@ -104,7 +104,7 @@ fn event(priority: u8, number: usize) -> Arc<Event> {
 }
 
 fn number(delivery: &Delivery) -> usize {
-    usize::try_from(delivery.event.data["number"].as_u64().unwrap()).unwrap()
+    usize::try_from(delivery.event.data.value()["number"].as_u64().unwrap()).unwrap()
 }
 
 async fn declare_q(bus: &EmbeddedBus) {

@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{BasicProperties, Channel, Confirmation};
+use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -81,19 +81,26 @@ impl Publisher {
         (Self { link, jobs, waiting: Arc::default(), options }, outbound)
     }
 
-    /// Publishes; answers once the broker has confirmed. Its place in the order is taken when it is first polled.
-    pub(super) async fn publish(&self, message: Outgoing) -> Result<Fate, Error> {
-        let limit = self.options.publish_timeout;
+    /// Takes a message, here and now, and with it its place in the order. What comes back answers once the broker has confirmed; it is
+    /// small, for there may be a window of those who wait for it.
+    pub(super) fn publish(&self, message: Outgoing) -> impl Future<Output = Result<Fate, Error>> + Send + use<> {
+        let (taken, limit) = (self.take(message), self.options.publish_timeout);
+        async move {
+            match tokio::time::timeout(limit, taken?).await {
+                // Nobody is left who could tell.
+                Ok(answer) => answer.unwrap_or_else(|_| Err(lost())),
+                Err(_) => Err(unconfirmed(limit)),
+            }
+        }
+    }
+
+    fn take(&self, message: Outgoing) -> Result<oneshot::Receiver<Result<Fate, Error>>, Error> {
         self.link.refuse_hopeless()?;
         let place = Waiting::take(&self.waiting, self.options.publishes_max)?;
         let (reply, answer) = oneshot::channel();
         let closed = || Error::Unavailable("the bus is closed".to_owned());
         self.jobs.send(Job { message, reply, place }).map_err(|_| closed())?;
-        match tokio::time::timeout(limit, answer).await {
-            // Nobody is left who could tell.
-            Ok(answer) => answer.unwrap_or_else(|_| Err(lost())),
-            Err(_) => Err(unconfirmed(limit)),
-        }
+        Ok(answer)
     }
 }
 
@@ -267,26 +274,34 @@ fn begin(channel: &Channel, job: Job) -> Option<UnderWay> {
             return None;
         }
     };
-    let channel = channel.clone();
-    let mut publishing = async move {
-        let answer = publish(&channel, &identity, message).await;
-        Answered { identity, answer, reply, place }
-    }
-    .boxed();
-    // The first poll hands its frames over; so they leave in the order in which they came.
-    Some(match (&mut publishing).now_or_never() {
-        Some(answered) => futures::future::ready(answered).boxed(),
-        None => publishing,
+    let mut sending = send(channel.clone(), &identity, message).boxed();
+    // The first poll hands its frames over; so they leave in the order in which they came. What is left to await is small, and
+    // there may be a window of them.
+    let sent = (&mut sending).now_or_never();
+    Some(match sent {
+        Some(confirm) => {
+            drop(sending);
+            async move { Answered { answer: confirmed(confirm).await, identity, reply, place } }.boxed()
+        }
+        None => async move { Answered { answer: confirmed(sending.await).await, identity, reply, place } }.boxed(),
     })
 }
 
-async fn publish(channel: &Channel, identity: &Identity, message: Outgoing) -> Result<Confirmation, Error> {
+/// Hands a message to the client library; it is the library's when this ends.
+fn send(
+    channel: Channel,
+    identity: &Identity,
+    message: Outgoing,
+) -> impl Future<Output = Result<PublisherConfirm, lapin::Error>> + Send + use<> {
     let Outgoing { mandatory, properties, body, .. } = message;
     let options = BasicPublishOptions { mandatory, immediate: false };
     let (exchange, routing_key) = (identity.exchange.clone(), identity.routing_key.clone());
+    async move { channel.basic_publish(exchange, routing_key, options, &body, properties).await }
+}
+
+async fn confirmed(sent: Result<PublisherConfirm, lapin::Error>) -> Result<Confirmation, Error> {
     let doubt = |error: lapin::Error| Error::Unavailable(format!("not confirmed, the event may be there: {error}"));
-    let confirm = channel.basic_publish(exchange, routing_key, options, &body, properties).await.map_err(doubt)?;
-    confirm.await.map_err(doubt)
+    sent.map_err(doubt)?.await.map_err(doubt)
 }
 
 /// Everything that is answered by now, the first of it known.

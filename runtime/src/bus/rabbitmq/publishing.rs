@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::intake::Intake;
 use super::publisher::{self, Fate, Outgoing};
-use super::room::Verdict;
+use super::room::{Room, Verdict};
 use super::wire::Past;
 use super::{Inner, topology, wire};
 use crate::bus::place::rank;
@@ -35,14 +35,18 @@ impl Inner {
         let queues = self.bindings.with(|bindings| bindings.of(&event.topic));
         let _places = self.enter(&queues).await?;
         let mandatory = routing == Routing::Mandatory;
-        let message = Outgoing {
-            exchange: topology::EVENTS.to_owned(),
-            routing_key: event.topic.as_str().to_owned(),
-            mandatory,
-            properties: wire::properties(event, &Past::begins()),
-            body: body.into_bytes(),
-        };
-        match self.announced(&queues, event, message).await? {
+        let confirm = self.announced(
+            &queues,
+            event,
+            Outgoing {
+                exchange: topology::EVENTS.to_owned(),
+                routing_key: event.topic.as_str().to_owned(),
+                mandatory,
+                properties: wire::properties(event, &Past::begins()),
+                body: body.into_bytes(),
+            },
+        );
+        match confirm.await? {
             // The table may lag behind another node's declaration; the broker took it.
             Fate::Taken if mandatory => Ok(queues.len().max(1)),
             Fate::Taken => Ok(queues.len()),
@@ -61,30 +65,42 @@ impl Inner {
         let known = self.bindings.with(|bindings| bindings.known(queue).is_some());
         let queues: Vec<Arc<str>> = known.then(|| queue.into()).into_iter().collect();
         let _places = self.enter(&queues).await?;
-        let message = Outgoing {
-            exchange: String::new(),
-            routing_key: queue.to_owned(),
-            mandatory: true,
-            properties: wire::properties(event, &Past::begins()),
-            body: body.into_bytes(),
-        };
-        match self.announced(&queues, event, message).await? {
+        let confirm = self.announced(
+            &queues,
+            event,
+            Outgoing {
+                exchange: String::new(),
+                routing_key: queue.to_owned(),
+                mandatory: true,
+                properties: wire::properties(event, &Past::begins()),
+                body: body.into_bytes(),
+            },
+        );
+        match confirm.await? {
             Fate::Taken => Ok(()),
             Fate::Returned => Err(Error::NoQueue(queue.to_owned())),
         }
     }
 
-    /// Publishes, and lets the queues that are consumed here know what is about to arrive.
-    async fn announced(&self, queues: &[Arc<str>], event: &Event, message: Outgoing) -> Result<Fate, Error> {
+    /// Publishes, and lets the queues that are consumed here know what is about to arrive. The message is handed over here and now.
+    fn announced<'event>(
+        &self,
+        queues: &[Arc<str>],
+        event: &'event Event,
+        message: Outgoing,
+    ) -> impl Future<Output = Result<Fate, Error>> + Send + use<'event> {
         let intakes = self.intakes(|intakes| {
             let here = queues.iter().filter_map(|queue| intakes.get(&**queue));
             here.cloned().collect::<Vec<_>>()
         });
-        let mut announced = Announced { intakes, id: &event.id, confirmed: false };
+        let announced = Announced { intakes, id: &event.id, confirmed: false };
         announced.begin(rank(event.priority));
-        let fate = self.publisher.publish(message).await;
-        announced.confirmed = matches!(fate, Ok(Fate::Taken));
-        fate
+        let confirm = self.publisher.publish(message);
+        async move {
+            let fate = confirm.await;
+            announced.end(matches!(fate, Ok(Fate::Taken)));
+            fate
+        }
     }
 
     /// Takes a place in each of the queues, or in none.
@@ -104,20 +120,25 @@ impl Inner {
                         }
                     });
                 }
-                Verdict::Near => {
-                    let place = room.one_by_one.clone().lock_owned().await;
-                    if room.enter(limit) == Verdict::Near {
-                        room.looked(self.depth(queue).await?);
-                        if room.counted() >= limit {
-                            return Err(Error::QueueFull { queue: queue.to_string(), limit });
-                        }
-                        room.enter(u64::MAX);
-                        places.push(place);
-                    }
-                }
+                // Rare and large: not a part of every publisher.
+                Verdict::Near => places.extend(Box::pin(self.squeeze_in(queue, &room, limit)).await?),
             }
         }
         Ok(places)
+    }
+
+    /// Takes a place in a queue that is almost full: one after the other, by the broker's own count.
+    async fn squeeze_in(&self, queue: &str, room: &Room, limit: u64) -> Result<Option<OwnedMutexGuard<()>>, Error> {
+        let place = room.one_by_one.clone().lock_owned().await;
+        if room.enter(limit) != Verdict::Near {
+            return Ok(None);
+        }
+        room.looked(self.depth(queue).await?);
+        if room.counted() >= limit {
+            return Err(Error::QueueFull { queue: queue.to_owned(), limit });
+        }
+        room.enter(u64::MAX);
+        Ok(Some(place))
     }
 }
 
@@ -129,6 +150,10 @@ struct Announced<'a> {
 }
 
 impl Announced<'_> {
+    fn end(mut self, confirmed: bool) {
+        self.confirmed = confirmed;
+    }
+
     fn begin(&self, rank: u8) {
         for intake in &self.intakes {
             intake.at(|shelf| shelf.announce(self.id, rank));

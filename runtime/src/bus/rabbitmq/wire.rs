@@ -219,7 +219,7 @@ mod tests {
         let properties = BasicProperties::default().with_message_id("theirs".into());
         let unreadable = event(&properties, "their.key", b"{\"no\": \"event\"}").unwrap_err();
         assert_eq!(unreadable.event.id, "theirs");
-        assert_eq!(unreadable.event.data["body"], "{\"no\": \"event\"}");
+        assert_eq!(unreadable.event.data.value()["body"], "{\"no\": \"event\"}");
         assert!(unreadable.error.contains("missing field"), "{}", unreadable.error);
     }
 }

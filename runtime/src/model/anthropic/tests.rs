@@ -131,7 +131,8 @@ async fn what_is_sent_is_the_wire_s() {
             name: "clock".into(),
             description: "the time".into(),
             parameters: json!({"type": "object"}),
-        }],
+        }]
+        .into(),
         force_tool: Some("clock".into()),
         deadline: None,
         progress: None,

@@ -44,7 +44,7 @@ fn words(packed: bool) -> String {
 
 fn asked(packed: bool) -> Result<Acceptance, Failed> {
     let asked = acceptance("writer")?;
-    let event = Event { data: json!({"text": words(packed)}), ..(*asked.event).clone() };
+    let event = Event { data: json!({"text": words(packed)}).into(), ..(*asked.event).clone() };
     Ok(Acceptance { event: event.into(), ..asked })
 }
 
@@ -127,7 +127,7 @@ async fn sizes(harness: &mut dyn Harness) -> Verdict {
     for bytes in [0, limits.compress_min + 1, limits.compress_above + 1] {
         let text = "It is noon, \u{1F3AD}. ".repeat(bytes / 17 + 1);
         let asked = acceptance("writer")?;
-        let event = Event { data: json!({"text": text}), ..(*asked.event).clone() };
+        let event = Event { data: json!({"text": text}).into(), ..(*asked.event).clone() };
         let claim = accepted(&stores, Acceptance { event: event.clone().into(), ..asked }).await?;
         stores.journal.append(append(claim, 0, turn(&text))).await?;
         let end = completion(claim, "writer", 1)?;

@@ -44,7 +44,7 @@ async fn original(stores: &Stores) -> Result<(Claim, Fork), Failed> {
 
 fn fork(of: Claim, kept: Vec<Entry>) -> Result<Fork, Failed> {
     let asked = acceptance("writer")?;
-    let event = Event { data: awkward(), ..(*asked.event).clone() };
+    let event = Event { data: awkward().into(), ..(*asked.event).clone() };
     let from = ForkedFrom { task_id: of.task, run_id: of.task.run(0), step_no: 0, entry: 2 };
     let (event, cut) = (Arc::new(event), Cut { entry: 2, kept });
     Ok(Fork { agent: asked.agent, mode: asked.mode, spec_digest: "d2".into(), event, from, cut })

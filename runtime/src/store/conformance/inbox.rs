@@ -116,7 +116,7 @@ async fn event_round_trip(harness: &mut dyn Harness) -> Verdict {
         priority: 9.try_into()?,
         retrycount: 3,
         causationid: Some(new_event_id()),
-        data: awkward(),
+        data: awkward().into(),
         ..(*asked.event).clone()
     };
     asked.event = Arc::new(event.clone());

@@ -2,6 +2,11 @@
 //! Each test has instruments of its own.
 
 use super::*;
+use crate::domain::chat::{Finish, Usage};
+
+fn agent(name: &str) -> AgentName {
+    name.parse().unwrap()
+}
 
 fn lines(metrics: &Metrics) -> Vec<String> {
     metrics.render().lines().map(str::to_owned).collect()
@@ -16,9 +21,9 @@ fn has(metrics: &Metrics, line: &str) {
 #[test]
 fn the_four_metrics_of_the_plan_have_exactly_their_names_and_labels() {
     let metrics = Metrics::new();
-    metrics.task_ended("researcher", ExecutionMode::Autonomous, true, 0.2);
-    metrics.task_ended("researcher", ExecutionMode::Autonomous, true, 7.0);
-    metrics.task_ended("researcher", ExecutionMode::Autonomous, false, 0.2);
+    metrics.task_ended(&agent("researcher"), ExecutionMode::Autonomous, true, 0.2);
+    metrics.task_ended(&agent("researcher"), ExecutionMode::Autonomous, true, 7.0);
+    metrics.task_ended(&agent("researcher"), ExecutionMode::Autonomous, false, 0.2);
     let health = bus::Health {
         depths: vec![("agent.input.researcher".into(), 3)],
         dead_letters: 1,
@@ -56,7 +61,7 @@ fn each_of_ten_thousand_agents_has_its_own_lines() {
     let agents: Vec<(AgentName, ExecutionMode)> =
         (0..10_000).map(|number| (format!("agent-{number}").parse().unwrap(), ExecutionMode::Autonomous)).collect();
     for (agent, mode) in &agents {
-        metrics.agent_known(agent.as_str(), *mode);
+        metrics.agent_known(agent, *mode);
     }
     metrics.bus_stands(&bus::Health::default(), &agents);
     has(&metrics, r#"agent_task_success_total{agent="agent-9999",execution_mode="autonomous"} 0"#);
@@ -68,7 +73,7 @@ fn each_of_ten_thousand_agents_has_its_own_lines() {
 #[test]
 fn an_agent_stands_at_zero_before_its_first_task() {
     let metrics = Metrics::new();
-    metrics.agent_known("writer", ExecutionMode::Continuous);
+    metrics.agent_known(&agent("writer"), ExecutionMode::Continuous);
     metrics.bus_stands(&bus::Health::default(), &[("writer".parse().unwrap(), ExecutionMode::Continuous)]);
     has(&metrics, r#"agent_task_failure_total{agent="writer",execution_mode="continuous"} 0"#);
     has(&metrics, r#"agent_queue_depth{agent="writer",execution_mode="continuous"} 0"#);
@@ -78,14 +83,23 @@ fn an_agent_stands_at_zero_before_its_first_task() {
 #[test]
 fn every_happening_has_its_line() {
     let metrics = Metrics::new();
-    metrics.model_called("a", "openai", "gpt", "ok", 0.1);
-    let usage = Usage { input_tokens: 12, output_tokens: 5, cost_microusd: 0 };
-    metrics.tokens_used("a", "openai", "gpt", usage);
-    metrics.tool_called("a", "clock", "error");
-    metrics.attempt_failed("a");
-    metrics.agent_restarted("a");
+    let completion = Completion {
+        text: "so".to_owned(),
+        tool_calls: Vec::new(),
+        finish: Finish::Stop,
+        usage: Usage { input_tokens: 12, output_tokens: 5, cost_microusd: 0 },
+        provider: "openai".to_owned(),
+        model: "gpt".to_owned(),
+        request_id: None,
+    };
+    metrics.model_answered(&agent("a"), &completion, 0.1);
+    metrics.model_failed(&agent("a"), "transient", 0.1);
+    metrics.tool_called(&agent("a"), "clock", "error");
+    metrics.attempt_failed(&agent("a"));
+    metrics.agent_restarted(&agent("a"));
     metrics.http_answered("admin", "/v1/tasks/{id}", "GET", 404);
     has(&metrics, r#"troupe_model_calls_total{agent="a",model="gpt",outcome="ok",provider="openai"} 1"#);
+    has(&metrics, r#"troupe_model_calls_total{agent="a",model="",outcome="transient",provider=""} 1"#);
     let chat = r#"gen_ai_operation_name="chat",gen_ai_provider_name="openai",gen_ai_response_model="gpt""#;
     has(&metrics, &format!("gen_ai_client_operation_duration_seconds_count{{{chat}}} 1"));
     has(&metrics, &format!(r#"gen_ai_client_token_usage_sum{{agent="a",{chat},gen_ai_token_type="input"}} 12"#));
@@ -120,7 +134,7 @@ fn a_closure_that_panics_takes_only_itself_away_and_comes_back() {
         assert!(!*is_sick.lock().unwrap_or_else(PoisonError::into_inner), "on purpose");
         vec![Reading::plain(7)]
     });
-    metrics.attempt_failed("a");
+    metrics.attempt_failed(&agent("a"));
     has(&metrics, r#"troupe_step_attempts_total{agent="a"} 1"#);
     assert!(!metrics.render().contains("troupe_store_rows_total 7"));
     *sick.lock().unwrap_or_else(PoisonError::into_inner) = false;
@@ -143,8 +157,8 @@ fn a_queue_that_is_gone_is_gone_and_a_silent_bus_has_no_depth() {
 #[test]
 fn clones_count_together_and_two_nodes_do_not() {
     let (one, other) = (Metrics::new(), Metrics::new());
-    one.clone().attempt_failed("a");
-    one.attempt_failed("a");
+    one.clone().attempt_failed(&agent("a"));
+    one.attempt_failed(&agent("a"));
     has(&one, r#"troupe_step_attempts_total{agent="a"} 2"#);
     assert!(!other.render().contains(r#"troupe_step_attempts_total{agent="a"} 2"#));
 }
