@@ -234,20 +234,6 @@ impl FromStr for TraceParent {
     }
 }
 
-impl TryFrom<String> for TraceParent {
-    type Error = BadTraceParent;
-
-    fn try_from(text: String) -> Result<Self, BadTraceParent> {
-        text.parse()
-    }
-}
-
-impl From<TraceParent> for String {
-    fn from(trace: TraceParent) -> Self {
-        trace.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -44,20 +44,6 @@ impl FromStr for AgentName {
     }
 }
 
-impl TryFrom<String> for AgentName {
-    type Error = BadAgentName;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<AgentName> for String {
-    fn from(name: AgentName) -> Self {
-        name.as_str().to_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -243,34 +243,6 @@ impl FromStr for TopicPattern {
     }
 }
 
-impl TryFrom<String> for Topic {
-    type Error = BadTopic;
-
-    fn try_from(text: String) -> Result<Self, BadTopic> {
-        text.parse()
-    }
-}
-
-impl TryFrom<String> for TopicPattern {
-    type Error = BadTopic;
-
-    fn try_from(text: String) -> Result<Self, BadTopic> {
-        text.parse()
-    }
-}
-
-impl From<Topic> for String {
-    fn from(topic: Topic) -> Self {
-        topic.as_str().to_owned()
-    }
-}
-
-impl From<TopicPattern> for String {
-    fn from(pattern: TopicPattern) -> Self {
-        pattern.as_str().to_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
