@@ -1,5 +1,6 @@
 //! What happens to a task when the store is slow, unreadable in places, or holds what nobody can work on.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -7,11 +8,15 @@ use serde_json::json;
 use troupe_actors::registry::AgentStatus;
 use troupe_actors::stage::Options;
 use troupe_actors::troupe::Submission;
+use troupe_runtime::bus::Routing;
 use troupe_runtime::domain::agent::ExecutionMode;
+use troupe_runtime::domain::answer::Answered;
 use troupe_runtime::domain::chat::{Completion, Message};
+use troupe_runtime::domain::event::Event;
+use troupe_runtime::domain::ids::TaskId;
 use troupe_runtime::domain::outcome::{Outcome, Reason};
 use troupe_runtime::domain::task::TaskStatus;
-use troupe_runtime::domain::topic::REPLY_QUEUE;
+use troupe_runtime::domain::topic::{REPLY_QUEUE, Topic};
 use troupe_runtime::model;
 use troupe_runtime::store::TaskFilter;
 
@@ -280,21 +285,38 @@ async fn an_answer_that_is_too_large_for_the_bus_is_told_in_short_and_holds_up_n
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_answer_to_a_question_that_fills_its_event_is_told() {
+    let house = House::open(vec![(spec("loaded"), Puppet::new(|messages| says(&messages[0].text()[..10])))]).await;
+    let mut replies = house.troupe.ports().bus.consume(REPLY_QUEUE, 10).await.unwrap();
+    // As large as the bus takes it.
+    let mut spare = 200;
+    let task = loop {
+        let input = json!("q".repeat(1024 * 1024 - spare));
+        if let Ok(task) = house.troupe.submit("loaded", Submission { input, ..Submission::default() }).await {
+            break task;
+        }
+        spare += 20;
+    };
+    assert_eq!(house.ended(task).await.status, TaskStatus::Succeeded);
+    let told = replies.deliveries.recv().await.unwrap();
+    let answer = told.event.data.read::<Answered>().unwrap();
+    assert_eq!(answer.outcome, Outcome::Succeeded { output: "q".repeat(10) });
+    assert!(house.troupe.ports().bus.dead_letters(10, None).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_end_that_the_bus_will_never_take_is_a_dead_letter_and_holds_up_nobody() {
     let puppet = Puppet::new(|messages| says(&messages[0].text()[..10]));
     let options = || troupe_actors::stage::Options { relay_batch: 2, ..options() };
     let house = House::open_with(tempfile::tempdir().unwrap(), vec![(spec("loaded"), puppet)], options()).await;
-    // The question alone fills the event that carries it back.
+    // Who asks fills the event that names him: nothing can be shortened in it.
+    let (bus, agent) = (house.troupe.ports().bus.clone(), "loaded".parse().unwrap());
     let mut heavy = Vec::new();
     for n in 0..3 {
-        let question = |spare: usize| json!(format!("{n}{}", "q".repeat(1024 * 1024 - spare)));
-        for spare in (200..).step_by(20) {
-            let submission = Submission { input: question(spare), ..Submission::default() };
-            if let Ok(task) = house.troupe.submit("loaded", submission).await {
-                heavy.push(task);
-                break;
-            }
-        }
+        let asker = format!("/{n}/{}", "a".repeat(1024 * 1024 - 600));
+        let question = Event::new(Topic::agent_task(&agent), asker, json!("a question that is light"));
+        heavy.push(TaskId::derive(&question.id, agent.as_str()));
+        bus.publish(Arc::new(question), Routing::Mandatory).await.unwrap();
     }
     for task in heavy {
         assert_eq!(house.ended(task).await.status, TaskStatus::Succeeded);

@@ -2,11 +2,15 @@
 //!
 //! The relay makes one of every end of a step and publishes it on `agent.output.<agent>` or `agent.failed.<agent>`;
 //! whoever asked reads it there (the Slack reply sender, a waiting API call, another program). It holds all that a
-//! reader needs to answer, so that nobody has to look the task up again. Its event id is derived from the step: when the
-//! relay dies between publishing and noting it, the second event has the id of the first.
+//! reader needs to answer, so that nobody has to look the task up again; of what was asked only what is short and flat ([`Origin`]),
+//! or each answer to an answer would be larger and deeper than the one before. Its event id is derived from the step: when the relay
+//! dies between publishing and noting it, the second event has the id of the first.
+
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::agent::{AgentName, SlackReply};
 use super::data::Data;
@@ -14,6 +18,11 @@ use super::event::Event;
 use super::ids::{StepId, TaskId, event_id_from};
 use super::outcome::Outcome;
 use super::topic::Topic;
+
+/// Bytes that a value of the question's data may have, as JSON, to travel with the answer: an address does, a text may not.
+const VALUE_BYTES_MAX: usize = 512;
+/// Bytes that those which travel may have together, with their keys.
+const VALUES_BYTES_MAX: usize = 4 * 1024;
 
 /// How a task ended, and whom that concerns. On the wire:
 /// `{task_id, agent, status, output | failure | reason, origin: {topic, source, subject?, time, data}, reply}`.
@@ -26,7 +35,7 @@ pub struct Answered {
     /// `status` with `output`, `failure` or `reason`.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// What was asked, and from where.
+    /// From where it was asked.
     pub origin: Origin,
     /// Where the answer goes when the question came from Slack.
     pub reply: SlackReply,
@@ -44,7 +53,8 @@ pub struct Origin {
     pub subject: Option<String>,
     /// When it was made.
     pub time: DateTime<Utc>,
-    /// Its payload.
+    /// Of its payload what is short and flat, such as the channel and the thread that an answer goes to: values of at most 512 bytes, no
+    /// lists and no objects, 4 KiB in all. All of it is in the task.
     #[serde(default)]
     pub data: Data,
 }
@@ -58,7 +68,7 @@ impl Origin {
             source: event.source.clone(),
             subject: event.subject.clone(),
             time: event.time,
-            data: event.data.clone(),
+            data: short_and_flat(&event.data),
         }
     }
 
@@ -94,6 +104,24 @@ impl Answered {
         let event = Event::following(cause, id, topic, source, at, data);
         Event { subject: Some(task), ..event }
     }
+}
+
+/// The values of `data` that travel with an answer, by their keys; data that is no object travels if it is such a value itself.
+fn short_and_flat(data: &Data) -> Data {
+    let travels = |text: &str| text.len() <= VALUE_BYTES_MAX && !text.starts_with(['{', '[']);
+    let Ok(mut values) = data.read::<BTreeMap<String, &RawValue>>() else {
+        return if travels(data.text()) { data.clone() } else { Data::default() };
+    };
+    let mut room = VALUES_BYTES_MAX;
+    values.retain(|key, value| {
+        let bytes = key.len() + value.get().len();
+        let stays = travels(value.get()) && bytes <= room;
+        room -= if stays { bytes } else { 0 };
+        stays
+    });
+    // Written anew, all of them too: between them there may have been any number of blanks, and the same key before with another value.
+    // They were read from JSON, so they have JSON.
+    Data::of(&values).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -159,6 +187,47 @@ mod tests {
         let retry = answer.task_id.run(1).step(0);
         let retried = answer.event(retry, &event, at);
         assert_ne!(first.id, retried.id);
+    }
+
+    #[test]
+    fn of_the_question_only_what_is_short_and_flat_travels_along() {
+        let of = |data: serde_json::Value| {
+            Origin::of(&Event::new(Topic::slack_command("ask"), "/slack/T1", data)).data.value()
+        };
+        let address = json!({"channel": "C1", "thread_ts": "1.2", "response_url": "https://hooks.slack.com/1", "n": 7, "b": null});
+        assert_eq!(of(address.clone()), address);
+        let mut whole = address.clone();
+        whole["text"] = "why".repeat(200).into();
+        whole["files"] = json!([{"id": "F1"}]);
+        whole["more"] = json!({});
+        assert_eq!(of(whole), address);
+        let twice = format!("{{\"a\": {}{}, {}\"a\": 7}}", "[".repeat(126), "]".repeat(126), " ".repeat(10_000));
+        let event = Event { data: serde_json::from_str(&twice).unwrap(), ..asked() };
+        assert_eq!(Origin::of(&event).data.text(), r#"{"a":7}"#);
+        assert_eq!(
+            (of(json!("why")), of(json!("why".repeat(200))), of(json!(["why"]))),
+            (json!("why"), json!(null), json!(null))
+        );
+        let many: serde_json::Map<_, _> = (0..2_000).map(|n| (format!("key {n}"), json!("v".repeat(100)))).collect();
+        let kept: BTreeMap<String, String> = serde_json::from_value(of(many.into())).unwrap();
+        let bytes: usize = kept.iter().map(|(key, text)| key.len() + text.len() + 2).sum();
+        assert!((VALUES_BYTES_MAX - 120..=VALUES_BYTES_MAX).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn an_answer_to_an_answer_is_no_deeper_and_no_larger() {
+        let deep = format!("{{\"text\":{}{}}}", "[".repeat(126), "]".repeat(126));
+        let mut event = Event { data: serde_json::from_str(&deep).unwrap(), ..asked() };
+        let mut sizes = Vec::new();
+        for _ in 0..100 {
+            let answer = answered(&event, Outcome::Succeeded { output: "because".to_owned() });
+            let told = answer.clone().event(answer.task_id.run(0).step(0), &event, event.time);
+            let wire = serde_json::to_string(&told).unwrap();
+            sizes.push(wire.len());
+            event = serde_json::from_str(&wire).unwrap();
+            assert_eq!(event.data.read::<Answered>().unwrap(), answer);
+        }
+        assert_eq!(sizes[1..].iter().max(), sizes[1..].iter().min(), "{sizes:?}");
     }
 
     #[test]
