@@ -298,7 +298,7 @@ async fn the_answer_to_a_question_that_fills_its_event_is_told() {
         spare += 20;
     };
     assert_eq!(house.ended(task).await.status, TaskStatus::Succeeded);
-    let told = replies.deliveries.recv().await.unwrap();
+    let told = tokio::time::timeout(PATIENCE, replies.deliveries.recv()).await.expect("it is told").unwrap();
     let answer = told.event.data.read::<Answered>().unwrap();
     assert_eq!(answer.outcome, Outcome::Succeeded { output: "q".repeat(10) });
     assert!(house.troupe.ports().bus.dead_letters(10, None).await.unwrap().is_empty());
