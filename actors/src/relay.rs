@@ -41,7 +41,7 @@ use crate::roster::Roster;
 use crate::stage::Stage;
 
 /// The part of an event's limit, in characters, that an answer told in short may have: a character takes up to six
-/// bytes in JSON, and the question travels along.
+/// bytes in JSON, and where the question came from travels along.
 const SHORT_PART: usize = 16;
 
 /// The relay.

@@ -54,7 +54,7 @@ pub struct Origin {
     /// When it was made.
     pub time: DateTime<Utc>,
     /// Of its payload what is short and flat, such as the channel and the thread that an answer goes to: values of at most 512 bytes, no
-    /// lists and no objects, 4 KiB in all. All of it is in the task.
+    /// lists and no objects, 4 KiB in all. All of it is kept with the task.
     #[serde(default)]
     pub data: Data,
 }
