@@ -6,7 +6,8 @@
 //! | `lonely` | how long one append to a journal takes when nobody else writes | one raw commit |
 //! | `appends_1`, `appends_32`, `appends_256` | appends a second by this many steps at once | one raw client's commits |
 //! | `run_1`, `run_32` | steps a second of runs of five entries, this many at once | one raw client's commits |
-//! | `slow_appends_256`, `slow_commits_1` | the same on a disk whose syncs take 4 ms | on the disk as it is |
+//! | `usual_…` | all of these on a disk whose syncs take 0.14 ms at least: the one that targets are of ([`usual`]) | the same |
+//! | `slow_appends_256`, `slow_appends_1024`, `slow_commits_1` | the same on a disk whose syncs take 4 ms | on the usual disk |
 //! | `tasks_1`, `tasks_32`, `tasks_256` | one-step tasks a second through a node's parts, this many in flight | one raw client's commits |
 //! | `rows` | rows inserted, updated or deleted for one such task | those of the bus alone |
 //! | `xact_commit_postgres`, `batch_postgres` | commits a task by the server's count, writes a commit, 256 in flight | our writer's count |
@@ -72,6 +73,8 @@ mod state;
 mod tasks;
 #[path = "bench/thinking.rs"]
 mod thinking;
+#[path = "bench/usual.rs"]
+mod usual;
 
 use std::path::Path;
 
@@ -93,6 +96,9 @@ async fn main() {
     if let [slow::CHILD, dir] = arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         return slow::as_told(Path::new(dir)).await;
     }
+    if let [usual::CHILD, dir] = arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return usual::child(Path::new(dir), ROUNDS).await;
+    }
     if arguments.first().is_some_and(|first| first == process::CHILD) {
         return println!("{}", process::hold_specs());
     }
@@ -106,6 +112,7 @@ async fn main() {
         tasks::names(),
         sharing::names(),
         journal::names(),
+        usual::names(),
         slow::names(),
         drain::names(),
         live::names(),
@@ -114,7 +121,7 @@ async fn main() {
         poison::names(),
         actors::names(),
     ];
-    let [tasks, sharing, journal, slow, drain, live, thinking, process, poison, actors] =
+    let [tasks, sharing, journal, usual, slow, drain, live, thinking, process, poison, actors] =
         groups.each_ref().map(|names| names.iter().any(|name| wanted(name)));
     let with_server = tasks || sharing || journal || drain || live || thinking;
     let postgres = if with_server { Postgres::start().await } else { None };
@@ -131,6 +138,9 @@ async fn main() {
     let mut figures = Vec::new();
     if journal {
         figures.extend(journal::measure(&folder("journal"), postgres, ROUNDS).await);
+    }
+    if usual {
+        figures.extend(usual::measure(&folder("usual")));
     }
     if slow {
         figures.extend(slow::measure(&folder("slow"), ROUNDS).await);

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -40,6 +41,8 @@ __attribute__((constructor)) static void begin(void)
     close(file);
     if (mapped != MAP_FAILED)
         page = mapped;
+    /* A rest that is over 50 us late, as it may be by default, is no rest of 0.1 ms. Threads and children have it too. */
+    prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
 }
 
 static int64_t now(void)
