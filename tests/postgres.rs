@@ -15,6 +15,8 @@
 mod alone;
 #[path = "postgres/fence.rs"]
 mod fence;
+#[path = "postgres/lookups.rs"]
+mod lookups;
 #[path = "postgres/plans.rs"]
 mod plans;
 #[path = "postgres/race.rs"]
@@ -140,8 +142,13 @@ impl List {
     }
 
     async fn server(&mut self, postgres: &mut Postgres) {
-        for (name, run) in
-            server::CASES.into_iter().chain(alone::CASES).chain(fence::CASES).chain(race::CASES).chain(tls::CASES)
+        for (name, run) in server::CASES
+            .into_iter()
+            .chain(alone::CASES)
+            .chain(lookups::CASES)
+            .chain(fence::CASES)
+            .chain(race::CASES)
+            .chain(tls::CASES)
         {
             if self.wants(name) {
                 let begun = Instant::now();

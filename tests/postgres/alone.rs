@@ -30,7 +30,8 @@ const TTL: Duration = Duration::from_secs(600);
 const EVENT: &[u8] = br#""text":"hi""#;
 const ENTRY: &[u8] = br#""text":"done""#;
 
-async fn node(url: &str) -> (Database, Stores, Incarnation) {
+/// A node that lives in this database.
+pub(crate) async fn node(url: &str) -> (Database, Stores, Incarnation) {
     let (database, stores) = open(url).await;
     let life = stores.nodes.start("node", TTL).await.expect("a life");
     (database, stores, life)

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 
 use super::Store;
-use super::rows::{Stored, column, ids, json, one_payload, payload, rounds, under_lease};
+use super::rows::{Stored, column, ids, it_runs, json, one_payload, payload, rounds, step_of, under_lease};
 use super::steps::refuse;
 use crate::domain::ids::StepId;
 use crate::domain::journal::{Entry, FORMAT_VERSION};
@@ -20,17 +20,21 @@ use crate::store::payload::{Options, Payload};
 use crate::store::{Append, Claim, Error, Journal};
 
 /// The steps are locked while the entries are written: a claim by another node waits for them, and reads them.
-const APPEND: &str = "\
-    with held as materialized ( \
-        select s.id from unnest($1::uuid[], $2::bigint[]) as a (id, epoch) join steps s on s.id = a.id \
-        where s.epoch = a.epoch and s.status = 'running' for no key update of s) \
-    insert into journal (step_id, seq, version, kind, body, codec, size, checksum, packed) \
-    select a.id, a.seq, $4, a.kind, a.body, a.codec, a.size, a.checksum, a.packed \
-    from unnest($1::uuid[], $3::bigint[], $5::text[], $6::text[], $7::smallint[], $8::bigint[], $9::bigint[], \
-                $10::bytea[]) as a (id, seq, kind, body, codec, size, checksum, packed) \
-    join held h on h.id = a.id \
-    on conflict (step_id, seq) do nothing \
-    returning step_id";
+const APPEND: &str = concat!(
+    "with held as materialized ( \
+        select s.id from unnest($1::uuid[], $2::bigint[]) as a (id, epoch) join steps s on ",
+    step_of!("a.id"),
+    " where s.epoch = a.epoch and ",
+    it_runs!(),
+    " for no key update of s) \
+     insert into journal (step_id, seq, version, kind, body, codec, size, checksum, packed) \
+     select a.id, a.seq, $4, a.kind, a.body, a.codec, a.size, a.checksum, a.packed \
+     from unnest($1::uuid[], $3::bigint[], $5::text[], $6::text[], $7::smallint[], $8::bigint[], $9::bigint[], \
+                 $10::bytea[]) as a (id, seq, kind, body, codec, size, checksum, packed) \
+     join held h on h.id = a.id \
+     on conflict (step_id, seq) do nothing \
+     returning step_id"
+);
 
 /// One entry, under the lease of a node. Where its place is taken the server refuses it, and the ordinary way says what is there: to
 /// have it look first, as [`APPEND`] does, costs each append what only a repeated one has use for. Two questions, each asked
@@ -38,7 +42,9 @@ const APPEND: &str = "\
 const APPEND_ALONE: &str = concat!(
     "insert into journal (step_id, seq, version, kind, body, codec, size, checksum, packed) \
      select $1, $3, $4, $5, $6, $7, $8, $9, $10 \
-     where exists (select 1 from steps s where s.id = $1 and s.epoch = $2 and s.status = 'running' for no key update of s) \
+     where exists (select 1 from steps s where s.id = $1 and s.epoch = $2 and ",
+    it_runs!(),
+    " for no key update of s) \
        and exists (select 1 from nodes n where ",
     under_lease!("$11"),
     ")"
@@ -47,10 +53,12 @@ const APPEND_ALONE: &str = concat!(
 /// Whether an entry is there as it was to be written.
 const IS_WRITTEN: &str = "select step_id from journal where step_id = $1 and seq = $2 and size = $3 and checksum = $4";
 
-const CHANGE: &str = "\
-    update steps s set attempts = coalesce(c.attempts, s.attempts), status = coalesce(c.status, s.status) \
-    from unnest($1::uuid[], $2::bigint[], $3::text[]) as c (id, attempts, status) \
-    where s.id = c.id";
+const CHANGE: &str = concat!(
+    "update steps s set attempts = coalesce(c.attempts, s.attempts), status = coalesce(c.status, s.status) \
+     from unnest($1::uuid[], $2::bigint[], $3::text[]) as c (id, attempts, status) \
+     where ",
+    step_of!("c.id")
+);
 
 const BEFORE: &str = "\
     select seq, version, null as outcome, body, codec, size, checksum, packed \

@@ -60,6 +60,25 @@ macro_rules! under_lease {
 }
 pub(super) use under_lease;
 
+/// The step (`steps s`) of a row of a batch, looked up by its id whatever the planner believes of the table. A plan is kept for as long
+/// as the server knows nothing new of the table: one that reads all of a table with few rows, to join them, would go on to when there are
+/// many. This form of an equation is for an index and not for a join.
+macro_rules! step_of {
+    ($id:literal) => {
+        concat!("s.id = any (array[", $id, "])")
+    };
+}
+pub(super) use step_of;
+
+/// Whether it runs, asked of the row once it is found: there is an index of open steps, and a planner that was told of few of them would
+/// read them all in place of one.
+macro_rules! it_runs {
+    () => {
+        "s.status || '' = 'running'"
+    };
+}
+pub(super) use it_runs;
+
 /// The ids that a statement returned.
 pub(super) fn ids(rows: &[PgRow]) -> Result<HashSet<Uuid>, sqlx::Error> {
     rows.iter().map(|row| row.try_get(0)).collect()

@@ -10,8 +10,8 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 
 use super::rows::{
-    Stored, at, broken, column, count, ids, json, moment, one_payload, payload, rounds, status_of, stored_outcome,
-    task_place, under_lease,
+    Stored, at, broken, column, count, ids, it_runs, json, moment, one_payload, payload, rounds, status_of, step_of,
+    stored_outcome, task_place, under_lease,
 };
 use super::{Store, tasks};
 use crate::domain::chat::Usage;
@@ -58,22 +58,31 @@ const OWNED: &str =
 const LOCK: &str = "select id from steps where id = any($1) order by id for no key update";
 
 /// A journal that grew since the last claim is progress: the count of claims begins again.
-const CLAIM: &str = "\
-    update steps s set epoch = s.epoch + 1, owner = c.owner, claimed_seq = c.grown, \
-                       claims = case when c.grown > s.claimed_seq then 1 else s.claims + 1 end \
-    from (select n.id, n.seen, n.owner, \
-                 (select coalesce(max(seq) + 1, 0) from journal where step_id = n.id) as grown \
-          from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as n (id, seen, owner)) c \
-    where s.id = c.id and s.epoch = c.seen and s.status = 'running' \
-    returning s.id, s.task_id, s.epoch";
+const CLAIM: &str = concat!(
+    "update steps s set epoch = s.epoch + 1, owner = c.owner, claimed_seq = c.grown, \
+                        claims = case when c.grown > s.claimed_seq then 1 else s.claims + 1 end \
+     from (select n.id, n.seen, n.owner, \
+                  (select coalesce(max(seq) + 1, 0) from journal where step_id = n.id) as grown \
+           from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as n (id, seen, owner)) c \
+     where ",
+    step_of!("c.id"),
+    " and s.epoch = c.seen and ",
+    it_runs!(),
+    " returning s.id, s.task_id, s.epoch"
+);
 
-/// The last entry has a place of its own after all others; else an append of a lost actor has come in between.
-const COMPLETE_STEPS: &str = "\
-    update steps s set status = c.status \
-    from unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[]) as c (id, epoch, status, seq) \
-    where s.id = c.id and s.epoch = c.epoch and s.status = 'running' \
-      and not exists (select 1 from journal j where j.step_id = c.id and j.seq >= c.seq) \
-    returning s.id, s.owner";
+/// The last entry has a place of its own after all others; else an append of a lost actor has come in between. Asked for each step by itself
+/// (`offset 0`), never by a join with all entries.
+const COMPLETE_STEPS: &str = concat!(
+    "update steps s set status = c.status \
+     from unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[]) as c (id, epoch, status, seq) \
+     where ",
+    step_of!("c.id"),
+    " and s.epoch = c.epoch and ",
+    it_runs!(),
+    " and not exists (select 1 from journal j where j.step_id = c.id and j.seq >= c.seq offset 0) \
+     returning s.id, s.owner"
+);
 
 const COMPLETE_RESULTS: &str = "\
     insert into execution_results (step_id, task_id, agent_id, execution_timestamp, status, input_tokens, \
@@ -94,7 +103,9 @@ const COMPLETE_OUTBOX: &str = "\
 const COMPLETE_ALONE: &str = concat!(
     "with ended as ( \
         update steps s set status = $3 from nodes n \
-        where s.id = $1 and s.epoch = $2 and s.status = 'running' and ",
+        where s.id = $1 and s.epoch = $2 and ",
+    it_runs!(),
+    " and ",
     under_lease!("$17"),
     " and not exists (select 1 from journal j where j.step_id = $1 and j.seq >= $9) \
         returning s.id, s.task_id, s.owner), \
@@ -112,9 +123,12 @@ const HAS_ENDED: &str = "\
     where s.id = $1 and s.epoch = $2 and s.status = $3 and r.seq = $4 and r.size = $5 and r.checksum = $6";
 
 /// Of these claims, the ones that hold.
-const HOLDING: &str = "\
-    select s.id from unnest($1::uuid[], $2::bigint[]) as c (id, epoch) join steps s on s.id = c.id \
-    where s.epoch = c.epoch and s.status = 'running'";
+const HOLDING: &str = concat!(
+    "select s.id from unnest($1::uuid[], $2::bigint[]) as c (id, epoch) join steps s on ",
+    step_of!("c.id"),
+    " where s.epoch = c.epoch and ",
+    it_runs!()
+);
 
 #[async_trait]
 impl Steps for Store {
