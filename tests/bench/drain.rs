@@ -196,5 +196,5 @@ pub(crate) fn texts() -> Texts {
     let answered = Answered { task_id: task, agent, outcome, origin: Origin::of(&question), reply: SlackReply::Thread };
     let answer = answered.event(task.run(0).step(0), &question, question.time);
     let text = |event: &Event| serde_json::to_string(event).expect("JSON");
-    Texts { question: text(&question), answer: text(&answer).into() }
+    Texts { question: text(&question), id: question.id.clone(), answer: text(&answer).into() }
 }

@@ -1,7 +1,7 @@
 //! The lean pipe: what RabbitMQ and PostgreSQL allow whoever keeps every promise, without a product.
 //!
 //! ```text
-//! quorum queue ─► task and narrow state, committed ─► ack ─► last entry (the result), state, outbox, committed
+//! quorum queue ─► task, by its event's id, and narrow state, committed ─► ack ─► last entry (the result), state, outbox, committed
 //!              ─► output published and confirmed ─► outbox row deleted
 //! ```
 //!
@@ -79,10 +79,18 @@ pub(crate) struct Pipe {
 /// What goes over the wire.
 #[derive(Debug, Clone)]
 pub(crate) struct Texts {
-    /// What is asked.
+    /// What is asked, each time under another id.
     pub(crate) question: String,
+    /// The id in it.
+    pub(crate) id: String,
     /// What is answered.
     pub(crate) answer: Arc<str>,
+}
+
+/// What the pipe reads of an event: delivered twice, it is the same task.
+#[derive(serde::Deserialize)]
+struct Envelope {
+    id: uuid::Uuid,
 }
 
 /// Told the place of each message, in the order of delivery, when its output is confirmed.
@@ -128,7 +136,7 @@ impl Pipe {
         let begun = Instant::now();
         for _ in 0..messages {
             let place = room.clone().acquire_owned().await.expect("open");
-            let confirm = self.shape.publish(&channel, IN, &self.texts.question).await;
+            let confirm = self.shape.publish(&channel, IN, &self.texts.asked()).await;
             tokio::spawn(async move {
                 confirm.await.expect("a confirm");
                 drop(place);
@@ -146,7 +154,7 @@ impl Pipe {
         for _ in 0..messages {
             pace.tick().await;
             begun.push(Instant::now());
-            confirms.push(self.shape.publish(&channel, IN, &self.texts.question).await);
+            confirms.push(self.shape.publish(&channel, IN, &self.texts.asked()).await);
         }
         for confirm in confirms {
             confirm.await.expect("a confirm");
@@ -192,7 +200,8 @@ impl Pipe {
         let mut tasks = tokio::task::JoinSet::new();
         for place in 0..messages {
             let delivery = deliveries.next().await.expect("a consumer").expect("a delivery");
-            let (id, body) = (uuid::Uuid::now_v7(), String::from_utf8(delivery.data).expect("text"));
+            let body = String::from_utf8(delivery.data).expect("text");
+            let Envelope { id } = serde_json::from_str(&body).expect("an event");
             // In the order of delivery: an acknowledgement is for all before it.
             let accepted = submit(&jobs, Write::Accept(id, body, delivery.delivery_tag)).await;
             let (jobs, out, told, first) = (jobs.clone(), out.clone(), told.clone(), first.clone());
@@ -227,6 +236,13 @@ impl Pipe {
         let options = BasicConsumeOptions::default();
         let consumer = channel.basic_consume(IN.into(), tag.into(), options, FieldTable::default()).await;
         (channel, consumer.expect("a consumer"))
+    }
+}
+
+impl Texts {
+    /// The question once more, as another event.
+    fn asked(&self) -> String {
+        self.question.replacen(&self.id, &uuid::Uuid::now_v7().to_string(), 1)
     }
 }
 
