@@ -1,4 +1,4 @@
-//! What a write costs the server that has many other rows: it looks up its own, whatever the planner believes of the tables.
+//! What a write costs the server that has many other rows: it looks up its own, whatever the planner believes of the tables (docs/adr/0038).
 //!
 //! A plan is made once and kept, by what was known of the tables then. Where they were small, or few of their steps were open, it may
 //! be cheaper to read all of them, or all that are open, than to look some up: right then, and a walk through thousands for each write
@@ -13,9 +13,10 @@ use troupe_tests::wait::{PATIENCE, until};
 use super::alone::node;
 use super::server::{Run, accept_for, acceptance, append, completion, ensure};
 
-pub(crate) const CASES: [(&str, Run); 2] = [
+pub(crate) const CASES: [(&str, Run); 3] = [
     ("writes look up their own rows, planned when the tables were empty", |_, url| Box::pin(of_their_own(url, 0))),
     ("writes look up their own rows, planned when all steps had ended", |_, url| Box::pin(of_their_own(url, 20_000))),
+    ("a memory is saved over its own row, planned when there were few", |_, url| Box::pin(saved(url))),
 ];
 
 /// A plan is kept from the sixth time on.
@@ -34,6 +35,10 @@ const STEPS: &str = "\
 const TASKS: &str = "\
     insert into tasks (id, step_id, created_at, priority, agent_id, execution_mode, spec_digest, event_id, topic, traceparent, event) \
     select gen_random_uuid(), gen_random_uuid(), now(), 5, 'other', 'autonomous', 'd', n, 't', 't', '{}' from generate_series(1, $1) n";
+
+const MEMORIES: &str = "\
+    insert into agent_states (agent_id, session, version, updated_at, body) \
+    select 'other', n, 1, now(), '{}' from generate_series(1, $1) n";
 
 const READ: &str = "\
     select ((select sum(idx_tup_read) from pg_stat_user_indexes) + (select sum(seq_tup_read) from pg_stat_user_tables))::bigint";
@@ -101,6 +106,28 @@ async fn together(stores: &Stores, life: Incarnation) -> Result<i64, String> {
     let told = ends.into_iter().map(|end| end.map_err(|error| error.to_string())?.ok_or("no end to tell".to_owned()));
     stores.outbox.told(told.collect::<Result<_, String>>()?).await.map_err(|error| error.to_string())?;
     Ok(5 * BATCH as i64)
+}
+
+/// What an agent remembers of one conversation, beside those of many.
+async fn saved(url: String) -> Result<(), String> {
+    let (database, stores, _life) = node(&url).await;
+    let agent = "writer".parse().unwrap();
+    let mut version = stores.memory.save(&agent, "s", 0, "{}").await.map_err(|error| error.to_string())?;
+    let mut server = PgConnection::connect(&url).await.unwrap();
+    sqlx::query("vacuum analyze").execute(&mut server).await.unwrap();
+    let mut save = async || {
+        for _ in 0..TIMES {
+            version = stores.memory.save(&agent, "s", version, "{}").await.map_err(|error| error.to_string())?;
+        }
+        Ok::<_, String>(())
+    };
+    save().await?;
+    sqlx::query(MEMORIES).bind(OTHERS).execute(&mut server).await.unwrap();
+    save().await?;
+    database.close().await;
+    let (saves, read) = (2 * TIMES as i64, counted(&mut server, READ).await);
+    println!("        {saves} saves beside {OTHERS} memories of others: {read} index entries and rows read");
+    ensure(read <= READ_MAX * saves, format!("{saves} saves had the server read {read} entries and rows"))
 }
 
 /// What the server has counted: of a connection all that it read, once it has gone.

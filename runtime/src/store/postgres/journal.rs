@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 
 use super::Store;
-use super::rows::{Stored, column, ids, it_runs, json, one_payload, payload, rounds, step_of, under_lease};
+use super::rows::{Stored, column, ids, it_runs, json, looked_up, one_payload, payload, rounds, under_lease};
 use super::steps::refuse;
 use crate::domain::ids::StepId;
 use crate::domain::journal::{Entry, FORMAT_VERSION};
@@ -23,7 +23,7 @@ use crate::store::{Append, Claim, Error, Journal};
 const APPEND: &str = concat!(
     "with held as materialized ( \
         select s.id from unnest($1::uuid[], $2::bigint[]) as a (id, epoch) join steps s on ",
-    step_of!("a.id"),
+    looked_up!("s.id", "a.id"),
     " where s.epoch = a.epoch and ",
     it_runs!(),
     " for no key update of s) \
@@ -57,7 +57,7 @@ const CHANGE: &str = concat!(
     "update steps s set attempts = coalesce(c.attempts, s.attempts), status = coalesce(c.status, s.status) \
      from unnest($1::uuid[], $2::bigint[], $3::text[]) as c (id, attempts, status) \
      where ",
-    step_of!("c.id")
+    looked_up!("s.id", "c.id")
 );
 
 const BEFORE: &str = "\

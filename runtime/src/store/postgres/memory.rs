@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 
 use super::Store;
-use super::rows::{Stored, at, broken, column, count, moment, payload, rounds};
+use super::rows::{Stored, at, broken, column, count, looked_up, moment, payload, rounds};
 use crate::domain::agent::AgentName;
 use crate::group_commit::Operation;
 use crate::postgres;
@@ -40,14 +40,19 @@ const FIRST: &str = "\
     returning agent_id, session, version";
 
 /// A later one only over the version that it was made from.
-const NEXT: &str = "\
-    update agent_states s set version = s.version + 1, updated_at = n.at, body = n.body, codec = n.codec, \
-                              size = n.size, checksum = n.checksum, packed = n.packed \
-    from unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::text[], $6::smallint[], $7::bigint[], \
-                $8::bigint[], $9::bytea[]) \
-      as n (agent, session, seen, at, body, codec, size, checksum, packed) \
-    where s.agent_id = n.agent and s.session = n.session and s.version = n.seen \
-    returning s.agent_id, s.session, s.version";
+const NEXT: &str = concat!(
+    "update agent_states s set version = s.version + 1, updated_at = n.at, body = n.body, codec = n.codec, \
+                               size = n.size, checksum = n.checksum, packed = n.packed \
+     from unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::text[], $6::smallint[], $7::bigint[], \
+                 $8::bigint[], $9::bytea[]) \
+       as n (agent, session, seen, at, body, codec, size, checksum, packed) \
+     where ",
+    looked_up!("s.agent_id", "n.agent"),
+    " and ",
+    looked_up!("s.session", "n.session"),
+    " and s.version = n.seen \
+     returning s.agent_id, s.session, s.version"
+);
 
 const SESSIONS: &str = "\
     select session, version, coalesce(size, octet_length(body)) as bytes, updated_at from agent_states \

@@ -60,15 +60,15 @@ macro_rules! under_lease {
 }
 pub(super) use under_lease;
 
-/// The step (`steps s`) of a row of a batch, looked up by its id whatever the planner believes of the table. A plan is kept for as long
-/// as the server knows nothing new of the table: one that reads all of a table with few rows, to join them, would go on to when there are
-/// many. This form of an equation is for an index and not for a join.
-macro_rules! step_of {
-    ($id:literal) => {
-        concat!("s.id = any (array[", $id, "])")
+/// A column of a table is that of a row of a batch: looked up by an index for each of them, whatever the planner believes of the table. A
+/// plan is kept for as long as the server knows nothing new of it: one that reads all of a table with few rows, to join them, would go on
+/// to when there are many. This form of an equation is for an index and not for a join.
+macro_rules! looked_up {
+    ($column:literal, $of:literal) => {
+        concat!($column, " = any (array[", $of, "])")
     };
 }
-pub(super) use step_of;
+pub(super) use looked_up;
 
 /// Whether it runs, asked of the row once it is found: there is an index of open steps, and a planner that was told of few of them would
 /// read them all in place of one.

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 
 use super::rows::{
-    Stored, at, broken, column, count, ids, it_runs, json, moment, one_payload, payload, rounds, status_of, step_of,
+    Stored, at, broken, column, count, ids, it_runs, json, looked_up, moment, one_payload, payload, rounds, status_of,
     stored_outcome, task_place, under_lease,
 };
 use super::{Store, tasks};
@@ -65,7 +65,7 @@ const CLAIM: &str = concat!(
                   (select coalesce(max(seq) + 1, 0) from journal where step_id = n.id) as grown \
            from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as n (id, seen, owner)) c \
      where ",
-    step_of!("c.id"),
+    looked_up!("s.id", "c.id"),
     " and s.epoch = c.seen and ",
     it_runs!(),
     " returning s.id, s.task_id, s.epoch"
@@ -77,7 +77,7 @@ const COMPLETE_STEPS: &str = concat!(
     "update steps s set status = c.status \
      from unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[]) as c (id, epoch, status, seq) \
      where ",
-    step_of!("c.id"),
+    looked_up!("s.id", "c.id"),
     " and s.epoch = c.epoch and ",
     it_runs!(),
     " and not exists (select 1 from journal j where j.step_id = c.id and j.seq >= c.seq offset 0) \
@@ -125,7 +125,7 @@ const HAS_ENDED: &str = "\
 /// Of these claims, the ones that hold.
 const HOLDING: &str = concat!(
     "select s.id from unnest($1::uuid[], $2::bigint[]) as c (id, epoch) join steps s on ",
-    step_of!("c.id"),
+    looked_up!("s.id", "c.id"),
     " where s.epoch = c.epoch and ",
     it_runs!()
 );
