@@ -189,7 +189,8 @@ impl Database {
 
 /// The limits that the server itself keeps. No statement of ours walks a table; a planner that has not seen the tables
 /// grow yet would choose to, and keep that plan. Where one must all the same, because the table is short and has no such index,
-/// the price that this puts on it would have the server compile the statement, which takes 0.2 s: so not that either.
+/// the price that this puts on it would have the server compile the statement, which takes 0.2 s: so not that either. It does not
+/// keep the planner from walking an index: the statements of a batch see to that themselves (docs/adr/0038).
 fn limited(connect: PgConnectOptions, options: &Options) -> PgConnectOptions {
     connect.options([
         ("statement_timeout", options.statement_timeout.as_millis().to_string()),
