@@ -25,12 +25,13 @@ use super::plans::plans;
 
 pub(crate) type Run = fn(&mut Postgres, String) -> LocalBoxFuture<'_, Result<(), String>>;
 
-pub(crate) const CASES: [(&str, Run); 9] = [
+pub(crate) const CASES: [(&str, Run); 10] = [
     ("a page of results reads little, however many there are", |_, url| Box::pin(plans(url))),
     ("two nodes migrate at once", |_, url| Box::pin(two_migrate(url))),
     ("a database from the future is refused", |_, url| Box::pin(newer(url))),
     ("a task of one step and one turn costs six rows", |_, url| Box::pin(rows(url))),
     ("what waits shares a transaction, what comes alone has its own", |_, url| Box::pin(shares(url))),
+    ("what the server refuses along with a commit is refused alone, at once", |_, url| Box::pin(refuses(url))),
     ("a claim by another node sees every entry before it", |_, url| Box::pin(claims(url))),
     ("a commit that the server did not hear leaves nothing", |server, url| Box::pin(cut(server, url, Cut::Unheard))),
     ("a commit whose answer is lost is found again", |server, url| Box::pin(cut(server, url, Cut::Unanswered))),
@@ -90,11 +91,7 @@ async fn shares(url: String) -> Result<(), String> {
     sqlx::raw_sql("begin; select 1 from steps for update").execute(&mut holder).await.unwrap();
     let add = |claim: &Claim| stores.journal.append(append(*claim, 0));
     let rest = async {
-        until("the first append at the lock", PATIENCE, async || {
-            let waits = "select exists (select 1 from pg_locks where not granted)";
-            sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut holder).await.unwrap().then_some(())
-        })
-        .await;
+        held(&mut holder).await;
         let go = async {
             until("the others", PATIENCE, async || (database.writer().depth() == 299).then_some(())).await;
             sqlx::raw_sql("commit").execute(&mut holder).await.unwrap();
@@ -116,6 +113,48 @@ async fn shares(url: String) -> Result<(), String> {
     ensure(by_us == 3, format!("300 appends took {by_us} transactions"))?;
     ensure(alone.transactions - together.transactions == 5, "five that came one after the other did not go so")?;
     ensure(by_server.unsigned_abs() == by_us + 5, format!("{by_us} and 5 by our count, {by_server} by the server's"))
+}
+
+/// Waits until somebody waits for a lock.
+async fn held(server: &mut PgConnection) {
+    until("the first append at the lock", PATIENCE, async || {
+        let waits = "select exists (select 1 from pg_locks where not granted)";
+        sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut *server).await.unwrap().then_some(())
+    })
+    .await;
+}
+
+/// What was told goes with the commit. A refusal there is an answer, and no reason to doubt the commit, nor to refuse what shares the
+/// transaction.
+async fn refuses(url: String) -> Result<(), String> {
+    let (database, stores) = open(&url).await;
+    let mut server = PgConnection::connect(&url).await.unwrap();
+    let place = stores.steps.complete(completion(accept(&stores).await, 0)).await.unwrap().unwrap();
+    let refusal = "create function refuse() returns trigger language plpgsql as $$ begin raise 'not today'; end $$; \
+                   create trigger refuse before delete on outbox for each row execute function refuse()";
+    sqlx::raw_sql(refusal).execute(&mut server).await.unwrap();
+    let claim = accept(&stores).await;
+    let mut holder = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("begin; select 1 from steps for update").execute(&mut holder).await.unwrap();
+    let asked = acceptance(Incarnation(1));
+    let both = async {
+        held(&mut server).await;
+        tokio::join!(stores.outbox.told(vec![place]), stores.tasks.accept(asked), async {
+            until("both", PATIENCE, async || (database.writer().depth() == 2).then_some(())).await;
+            sqlx::raw_sql("commit").execute(&mut holder).await.unwrap();
+        })
+    };
+    let (_, (told, accepted, ())) = tokio::join!(stores.journal.append(append(claim, 0)), both);
+    let said = told.map_err(|error| error.to_string());
+    let clear = said.as_ref().is_err_and(|said| said.contains("not today") && !said.contains("rolled back"));
+    ensure(clear, format!("{said:?}"))?;
+    ensure(matches!(accepted, Ok(Accepted::New(_))), format!("{accepted:?}"))?;
+    sqlx::raw_sql("drop trigger refuse on outbox").execute(&mut server).await.unwrap();
+    let before = database.writer().written().rows;
+    stores.outbox.told(vec![place]).await.map_err(|error| error.to_string())?;
+    let left: i64 = sqlx::query_scalar("select count(*) from outbox").fetch_one(&mut server).await.unwrap();
+    let written = database.writer().written().rows - before;
+    ensure((left, written) == (0, 1), format!("{left} left, {written} written"))
 }
 
 /// One node appends as fast as it can while another one claims: what the claimer reads is all that there will be.

@@ -1,7 +1,7 @@
 //! Group commit into PostgreSQL: one connection a node writes, and whatever waits goes into one transaction.
 //!
 //! ```text
-//! BEGIN, and its number ─► kind A: n rows ─► kind B: m rows ─► COMMIT ─► replies
+//! BEGIN, and its number ─► kind A: n rows ─► kind B: m rows ─► what was left for it, COMMIT ─► replies
 //!                      refused │                        no answer │
 //!              each once more, alone            asked by its number: committed ─► replies, aborted ─► refused
 //!
@@ -59,6 +59,8 @@ pub struct Writer {
 pub struct Session {
     connection: PgConnection,
     rows: u64,
+    /// What goes with the commit; each ends in a semicolon.
+    last: String,
     life: i64,
     in_doubt: bool,
 }
@@ -130,7 +132,7 @@ impl group_commit::Session for Session {
 
 impl Session {
     const fn new(connection: PgConnection) -> Self {
-        Self { connection, rows: 0, life: NOBODY, in_doubt: false }
+        Self { connection, rows: 0, last: String::new(), life: NOBODY, in_doubt: false }
     }
 
     /// The incarnation whose lease a statement of its own has to look at ([`Operation::execute_alone`]).
@@ -160,9 +162,21 @@ impl Session {
 
     /// Runs a statement that writes; each row that it returns is a row that it wrote.
     pub async fn returning(&mut self, statement: Statement<'_>) -> Result<Vec<PgRow>, Error> {
+        self.returning_one_for(1, statement).await
+    }
+
+    /// Runs a statement that writes; each row that it returns stands for so many that it wrote.
+    pub async fn returning_one_for(&mut self, written: u64, statement: Statement<'_>) -> Result<Vec<PgRow>, Error> {
         let rows = statement.fetch_all(&mut self.connection).await?;
-        self.rows += rows.len() as u64;
+        self.rows += written * rows.len() as u64;
         Ok(rows)
+    }
+
+    /// Leaves a statement for the commit, which goes with it in one way there and back: it has no arguments, and nobody waits
+    /// for what it answers. The rows that it writes are counted.
+    pub fn write_last(&mut self, statement: &str) {
+        self.last.push_str(statement);
+        self.last.push(';');
     }
 
     /// Runs a statement that reads, or only locks.
@@ -394,6 +408,7 @@ async fn attempt(
     limit: Duration,
 ) -> Result<u64, Failure> {
     session.rows = 0;
+    session.last.clear();
     let (number, lease) = begin(session, life, limit).await.map_err(Failure::Refused)?;
     if let Err(error) = &lease {
         let refused = batch.split_leased();
@@ -410,8 +425,12 @@ async fn attempt(
         Ok(Err(error)) => return Err(Failure::Refused(error)),
         Err(_) => return Err(Failure::Refused(silent(limit))),
     }
-    match timed(limit, sqlx::raw_sql("commit").fetch_all(&mut session.connection)).await {
-        Ok(_) => Ok(session.rows),
+    session.last.push_str("commit");
+    let last = sqlx::raw_sql(AssertSqlSafe(std::mem::take(&mut session.last)));
+    match timed(limit, last.execute(&mut session.connection)).await {
+        Ok(written) => Ok(session.rows + written.rows_affected()),
+        // The server says no to what went with the commit: it did not come to that.
+        Err(refusal @ (Error::Statement(_) | Error::Collided(_) | Error::Corrupt(_))) => Err(Failure::Refused(refusal)),
         Err(cause) => Err(Failure::Doubt { number, rows: session.rows, cause }),
     }
 }

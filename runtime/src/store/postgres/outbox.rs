@@ -49,8 +49,6 @@ const ANY_GONE: &str = gone!("select exists (select 1 from gone) as any_gone");
 /// Two heirs meet in the rows: the second finds that they are the first's.
 const INHERIT: &str = gone!("update outbox o set owner = $1 from gone g where o.owner = g.owner");
 
-const TOLD: &str = "delete from outbox where seq = any($1)";
-
 #[async_trait]
 impl Outbox for Store {
     async fn pending(&self, teller: Incarnation, mut after: i64, limit: usize) -> Result<Vec<Told>, Error> {
@@ -134,8 +132,8 @@ impl Operation<Session> for Forget {
     const UNDER_LEASE: bool = false;
 
     async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<()>, postgres::Error> {
-        let seqs: Vec<i64> = batch.iter().flat_map(|forget| forget.0.iter().copied()).collect();
-        session.write(sqlx::query(TOLD).bind(seqs)).await?;
+        let seqs: Vec<String> = batch.iter().flat_map(|forget| &forget.0).map(i64::to_string).collect();
+        session.write_last(&format!("delete from outbox where seq = any ('{{{}}}')", seqs.join(",")));
         Ok(vec![(); batch.len()])
     }
 }

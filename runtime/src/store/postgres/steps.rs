@@ -24,6 +24,9 @@ use crate::postgres::writer::{Session, Statement};
 use crate::store::payload::{Options, Payload};
 use crate::store::{Claim, Completion, Error, Orphan, Steps};
 
+/// The step, its result, what must be told of it.
+const ROWS_OF_AN_END: u64 = 3;
+
 macro_rules! orphan_query {
     ($with:literal, $from:literal, $which:literal) => {
         concat!(
@@ -71,33 +74,34 @@ const CLAIM: &str = concat!(
     " returning s.id, s.task_id, s.epoch"
 );
 
-/// The last entry has a place of its own after all others; else an append of a lost actor has come in between. Asked for each step by itself
-/// (`offset 0`), never by a join with all entries.
-const COMPLETE_STEPS: &str = concat!(
-    "update steps s set status = c.status \
-     from unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[]) as c (id, epoch, status, seq) \
-     where ",
+/// Steps with their results and what must be told of them, in one statement: what a step ends with goes along with it, and no row of a
+/// batch is looked for twice. The last entry has a place of its own after all others; else an append of a lost actor has come in between.
+/// Asked for each step by itself (`offset 0`), never by a join with all entries.
+const COMPLETE: &str = concat!(
+    "with ended as ( \
+        update steps s set status = c.status \
+        from unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::timestamptz[], $7::bigint[], \
+                    $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::smallint[], $14::bigint[], \
+                    $15::bigint[], $16::bytea[]) with ordinality \
+          as c (id, epoch, status, seq, agent, at, input, output, cost, outcome, kind, body, codec, size, checksum, \
+                packed, place) \
+        where ",
     looked_up!("s.id", "c.id"),
     " and s.epoch = c.epoch and ",
     it_runs!(),
     " and not exists (select 1 from journal j where j.step_id = c.id and j.seq >= c.seq offset 0) \
-     returning s.id, s.owner"
+        returning s.task_id as task, s.owner, c.*), \
+     told as ( \
+        insert into outbox (task_id, step_id, owner) select e.task, e.id, e.owner from ended e order by e.place \
+        returning step_id, seq), \
+     results as ( \
+        insert into execution_results (step_id, task_id, agent_id, execution_timestamp, status, input_tokens, \
+                                       output_tokens, cost_microusd, outcome, seq, kind, version, body, codec, size, \
+                                       checksum, packed) \
+        select e.id, e.task, e.agent, e.at, e.status, e.input, e.output, e.cost, e.outcome, e.seq, e.kind, $17, e.body, \
+               e.codec, e.size, e.checksum, e.packed from ended e) \
+     select step_id as id, seq from told"
 );
-
-const COMPLETE_RESULTS: &str = "\
-    insert into execution_results (step_id, task_id, agent_id, execution_timestamp, status, input_tokens, \
-                                   output_tokens, cost_microusd, outcome, seq, kind, body, codec, size, checksum, packed, \
-                                   version) \
-    select n.*, $17 from unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::text[], $6::bigint[], \
-                                $7::bigint[], $8::bigint[], $9::text[], $10::bigint[], $11::text[], $12::text[], \
-                                $13::smallint[], $14::bigint[], $15::bigint[], $16::bytea[]) as n";
-
-const COMPLETE_OUTBOX: &str = "\
-    insert into outbox (task_id, step_id, owner) \
-    select n.task, n.step, n.owner \
-    from unnest($1::uuid[], $2::uuid[], $3::bigint[]) with ordinality as n (task, step, owner, place) \
-    order by n.place \
-    returning step_id as id, seq";
 
 /// One step with its result and what must be told of it, under the lease of a node.
 const COMPLETE_ALONE: &str = concat!(
@@ -267,20 +271,20 @@ impl Complete {
         Ok(!session.read(asked).await?.is_empty())
     }
 
-    fn results<'q>(batch: &[&'q Self], ended: &[usize]) -> Statement<'q> {
-        let results = sqlx::query(COMPLETE_RESULTS)
-            .bind(column(batch, ended, |end| end.claim.step.0))
-            .bind(column(batch, ended, |end| end.claim.task.0))
-            .bind(column(batch, ended, |end| end.agent.as_str()))
-            .bind(column(batch, ended, |end| end.at))
-            .bind(column(batch, ended, |end| end.status))
-            .bind(column(batch, ended, |end| count(end.usage.input_tokens)))
-            .bind(column(batch, ended, |end| count(end.usage.output_tokens)))
-            .bind(column(batch, ended, |end| count(end.usage.cost_microusd)))
-            .bind(column(batch, ended, |end| end.outcome.as_deref()))
-            .bind(column(batch, ended, |end| i64::from(end.seq)))
-            .bind(column(batch, ended, |end| end.kind));
-        payload(results, batch, ended, |end| &end.body).bind(i64::from(FORMAT_VERSION))
+    fn all<'q>(batch: &[&'q Self], round: &[usize]) -> Statement<'q> {
+        let complete = sqlx::query(COMPLETE)
+            .bind(column(batch, round, |end| end.claim.step.0))
+            .bind(column(batch, round, |end| end.claim.epoch.0))
+            .bind(column(batch, round, |end| end.status))
+            .bind(column(batch, round, |end| i64::from(end.seq)))
+            .bind(column(batch, round, |end| end.agent.as_str()))
+            .bind(column(batch, round, |end| end.at))
+            .bind(column(batch, round, |end| count(end.usage.input_tokens)))
+            .bind(column(batch, round, |end| count(end.usage.output_tokens)))
+            .bind(column(batch, round, |end| count(end.usage.cost_microusd)))
+            .bind(column(batch, round, |end| end.outcome.as_deref()))
+            .bind(column(batch, round, |end| end.kind));
+        payload(complete, batch, round, |end| &end.body).bind(i64::from(FORMAT_VERSION))
     }
 }
 
@@ -289,23 +293,23 @@ impl Operation<Session> for Complete {
     type Reply = Result<Option<i64>, Error>;
 
     fn rows_alone(&self) -> Option<u64> {
-        Some(3)
+        Some(ROWS_OF_AN_END)
     }
 
     async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<Self::Reply>, postgres::Error> {
         let mut answers: Vec<Self::Reply> = vec![Ok(None); batch.len()];
         for round in rounds(batch, |complete| complete.claim.step) {
-            let end_all = sqlx::query(COMPLETE_STEPS)
-                .bind(column(batch, &round, |end| end.claim.step.0))
-                .bind(column(batch, &round, |end| end.claim.epoch.0))
-                .bind(column(batch, &round, |end| end.status))
-                .bind(column(batch, &round, |end| i64::from(end.seq)));
-            let rows = session.returning(end_all).await?;
-            let owners = rows.iter().map(owner).collect::<Result<HashMap<_, _>, _>>().map_err(|e| broken(&e))?;
-            let (ended, refused): (Vec<usize>, Vec<usize>) =
-                round.into_iter().partition(|place| owners.contains_key(&batch[*place].claim.step));
-            let refused: Vec<_> =
-                refused.into_iter().map(|place| (place, batch[place].claim, batch[place].seq)).collect();
+            let told = session.returning_one_for(ROWS_OF_AN_END, Self::all(batch, &round)).await?;
+            let mut told =
+                told.iter().map(place).collect::<Result<HashMap<_, _>, _>>().map_err(|error| broken(&error))?;
+            let mut refused = Vec::new();
+            for place in round {
+                let Self { claim, seq, .. } = batch[place];
+                match told.remove(&claim.step) {
+                    Some(told) => answers[place] = Ok(Some(told)),
+                    None => refused.push((place, *claim, *seq)),
+                }
+            }
             refuse(&refused, &mut answers, session).await?;
             if session.is_in_doubt()
                 && let [complete] = batch
@@ -313,19 +317,6 @@ impl Operation<Session> for Complete {
                 && complete.has_ended(session).await?
             {
                 *answer = Ok(None);
-            }
-            if !ended.is_empty() {
-                session.write(Self::results(batch, &ended)).await?;
-                let outbox = sqlx::query(COMPLETE_OUTBOX)
-                    .bind(column(batch, &ended, |end| end.claim.task.0))
-                    .bind(column(batch, &ended, |end| end.claim.step.0))
-                    .bind(column(batch, &ended, |end| owners.get(&end.claim.step).copied()));
-                let rows = session.returning(outbox).await?;
-                let mut places =
-                    rows.iter().map(place).collect::<Result<HashMap<_, _>, _>>().map_err(|e| broken(&e))?;
-                for end in ended {
-                    answers[end] = Ok(places.remove(&batch[end].claim.step));
-                }
             }
         }
         Ok(answers)
@@ -345,16 +336,10 @@ impl Operation<Session> for Complete {
             .bind(self.kind)
             .bind(i64::from(FORMAT_VERSION));
         let complete = one_payload(complete, &self.body).bind(session.life()).bind(self.outcome.as_deref());
-        let rows = session.returning(complete).await?;
+        let rows = session.returning_one_for(ROWS_OF_AN_END, complete).await?;
         let seq = rows.first().map(|row| Stored::new(row, "outbox").get("seq")).transpose();
         Ok(seq.map_err(|error| broken(&error))?.map(|seq| Ok(Some(seq))))
     }
-}
-
-/// A step that has ended and who had it: whose it is to tell.
-fn owner(row: &PgRow) -> Result<(StepId, i64), Error> {
-    let row = Stored::new(row, "steps");
-    Ok((StepId(row.id("id")?), row.get("owner")?))
 }
 
 /// A step and its place in the outbox.

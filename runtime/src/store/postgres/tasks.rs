@@ -29,27 +29,27 @@ use crate::postgres::writer::{Session, Statement};
 use crate::store::payload::{Options, Payload};
 use crate::store::{Acceptance, Accepted, Claim, Error, Fork, Journal as _, Step, Task, TaskFilter, Tasks};
 
+/// The task and its step.
+const ROWS_OF_A_TASK: u64 = 2;
 /// Tasks that a list answers when its caller names no number.
 const LIST_DEFAULT: usize = 100;
 
-const ACCEPT_TASKS: &str = "\
-    insert into tasks (id, agent_id, execution_mode, spec_digest, step_id, event_id, topic, traceparent, priority, \
-                       created_at, event, codec, size, checksum, packed) \
-    select n.id, n.agent, n.mode, n.digest, n.step, n.event_id, n.topic, n.trace, n.priority, n.at, n.event, n.codec, \
-           n.size, n.checksum, n.packed \
-    from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[], \
-                $9::bigint[], $10::timestamptz[], $11::text[], $12::smallint[], $13::bigint[], $14::bigint[], \
-                $15::bytea[]) with ordinality \
-      as n (id, agent, mode, digest, step, event_id, topic, trace, priority, at, event, codec, size, checksum, packed, \
-            place) \
-    order by n.place \
-    on conflict (id) do nothing \
-    returning id";
-
-const ACCEPT_STEPS: &str = "\
-    insert into steps (id, task_id, run_no, step_no, status, owner, epoch, attempts, claims, claimed_seq) \
-    select n.id, n.task, 0, 0, 'running', n.owner, 1, 1, 1, 0 \
-    from unnest($1::uuid[], $2::uuid[], $3::bigint[]) as n (id, task, owner)";
+/// Tasks with their steps, which are the same node's.
+const ACCEPT: &str = "\
+    with new as ( \
+        insert into tasks (id, agent_id, execution_mode, spec_digest, step_id, event_id, topic, traceparent, priority, \
+                           created_at, event, codec, size, checksum, packed) \
+        select n.id, n.agent, n.mode, n.digest, n.step, n.event_id, n.topic, n.trace, n.priority, n.at, n.event, \
+               n.codec, n.size, n.checksum, n.packed \
+        from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[], \
+                    $9::bigint[], $10::timestamptz[], $11::text[], $12::smallint[], $13::bigint[], $14::bigint[], \
+                    $15::bytea[]) with ordinality \
+          as n (id, agent, mode, digest, step, event_id, topic, trace, priority, at, event, codec, size, checksum, \
+                packed, place) \
+        order by n.place \
+        on conflict (id) do nothing returning id, step_id) \
+     insert into steps (id, task_id, run_no, step_no, status, owner, epoch, attempts, claims, claimed_seq) \
+     select new.step_id, new.id, 0, 0, 'running', $16, 1, 1, 1, 0 from new returning task_id";
 
 /// One task with its step, under the lease of a node.
 const ACCEPT_ALONE: &str = concat!(
@@ -189,8 +189,9 @@ impl Accept {
         Ok(Self { claim, acceptance, at: moment(Utc::now()), event })
     }
 
-    fn tasks<'q>(batch: &[&'q Self], places: &[usize]) -> Statement<'q> {
-        let accept = sqlx::query(ACCEPT_TASKS)
+    /// Those of one node.
+    fn all<'q>(batch: &[&'q Self], places: &[usize], owner: Incarnation) -> Statement<'q> {
+        let accept = sqlx::query(ACCEPT)
             .bind(column(batch, places, |new| new.claim.task.0))
             .bind(column(batch, places, |new| new.acceptance.agent.as_str()))
             .bind(column(batch, places, |new| new.acceptance.mode.as_str()))
@@ -201,14 +202,7 @@ impl Accept {
             .bind(column(batch, places, |new| new.acceptance.event.traceparent.as_str()))
             .bind(column(batch, places, |new| i64::from(u8::from(new.acceptance.event.priority))))
             .bind(column(batch, places, |new| new.at));
-        payload(accept, batch, places, |new| &new.event)
-    }
-
-    fn steps<'q>(batch: &[&'q Self], places: &[usize]) -> Statement<'q> {
-        sqlx::query(ACCEPT_STEPS)
-            .bind(column(batch, places, |new| new.claim.step.0))
-            .bind(column(batch, places, |new| new.claim.task.0))
-            .bind(column(batch, places, |new| new.acceptance.owner.0))
+        payload(accept, batch, places, |new| &new.event).bind(owner.0)
     }
 }
 
@@ -217,7 +211,7 @@ impl Operation<Session> for Accept {
     type Reply = Accepted;
 
     fn rows_alone(&self) -> Option<u64> {
-        Some(2)
+        Some(ROWS_OF_A_TASK)
     }
 
     async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<Accepted>, postgres::Error> {
@@ -229,13 +223,13 @@ impl Operation<Session> for Accept {
         }
         let mut places: Vec<usize> = firsts.into_values().collect();
         places.sort_unstable();
-        let new = ids(&session.returning(Self::tasks(batch, &places)).await?)?;
-        places.retain(|place| new.contains(&batch[*place].claim.task.0));
-        if !places.is_empty() {
-            session.write(Self::steps(batch, &places)).await?;
-        }
-        for place in places {
-            answers[place] = Accepted::New(batch[place].claim);
+        // Who writes is one node, and these are one statement.
+        for same in places.chunk_by(|a, b| batch[*a].acceptance.owner == batch[*b].acceptance.owner) {
+            let accept = Self::all(batch, same, batch[same[0]].acceptance.owner);
+            let new = ids(&session.returning_one_for(ROWS_OF_A_TASK, accept).await?)?;
+            for place in same.iter().filter(|place| new.contains(&batch[**place].claim.task.0)) {
+                answers[*place] = Accepted::New(batch[*place].claim);
+            }
         }
         Ok(answers)
     }
