@@ -42,7 +42,13 @@ const BACKOFF_CAP: Duration = Duration::from_secs(1);
 /// Times that a transaction is begun again because another one won.
 const COLLISIONS_MAX: u32 = 5;
 
-const BEGIN: &str = "begin isolation level read committed; select pg_current_xact_id()::text";
+/// The transaction's number, and how the lease of a node stands. Prepared by name, for a query that begins a transaction with it: planned for each
+/// of them it would take as long as the rest of the query.
+const PREPARE: &str = "\
+    prepare troupe_begin (bigint) as \
+    select pg_current_xact_id()::text, \
+           (select case when ended_at is not null then 'over' when lease_until <= clock_timestamp() then 'run out' else 'held' end \
+            from nodes where incarnation = $1)";
 /// Who has not begun to live yet; the server counts from 1.
 const NOBODY: i64 = 0;
 const STATUS: &str = "select pg_xact_status($1::text::xid8)";
@@ -58,6 +64,8 @@ pub struct Writer {
 /// The writing connection inside an open transaction; counts the rows that it writes.
 pub struct Session {
     connection: PgConnection,
+    /// [`PREPARE`] was sent.
+    is_prepared: bool,
     rows: u64,
     /// What goes with the commit; each ends in a semicolon.
     last: String,
@@ -132,7 +140,7 @@ impl group_commit::Session for Session {
 
 impl Session {
     const fn new(connection: PgConnection) -> Self {
-        Self { connection, rows: 0, last: String::new(), life: NOBODY, in_doubt: false }
+        Self { connection, is_prepared: false, rows: 0, last: String::new(), life: NOBODY, in_doubt: false }
     }
 
     /// The incarnation whose lease a statement of its own has to look at ([`Operation::execute_alone`]).
@@ -437,14 +445,15 @@ async fn attempt(
 
 /// Opens a transaction; answers its number, and whether the lease of the node that lives as `life` is held.
 async fn begin(session: &mut Session, life: i64, limit: Duration) -> Result<(String, Result<(), Error>), Error> {
-    if life == NOBODY {
-        let row = timed(limit, sqlx::raw_sql(BEGIN).fetch_one(&mut session.connection)).await?;
-        return Ok((row.try_get(0)?, Ok(())));
+    if !session.is_prepared {
+        timed(limit, sqlx::raw_sql(PREPARE).execute(&mut session.connection)).await?;
+        session.is_prepared = true;
     }
-    let lease = "case when ended_at is not null then 'over' when lease_until <= clock_timestamp() then 'run out' else 'held' end";
-    let question = format!("{BEGIN}, (select {lease} from nodes where incarnation = {life})");
+    let question = format!("begin isolation level read committed; execute troupe_begin({life})");
     let row = timed(limit, sqlx::raw_sql(AssertSqlSafe(question)).fetch_one(&mut session.connection)).await?;
     let lease = match row.try_get::<Option<&str>, _>(1)? {
+        // Who has not begun to live has none.
+        _ if life == NOBODY => Ok(()),
         Some("held") => Ok(()),
         Some("run out") => Err(Error::Lapsed),
         // Without a row the name is another incarnation's.

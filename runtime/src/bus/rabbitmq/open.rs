@@ -69,7 +69,7 @@ impl Default for Options {
             publishes_max: 20_000,
             publish_frame_bytes: 32 * 1024,
             consume_frame_bytes: 128 * 1024,
-            lookahead: 256,
+            lookahead: 512,
             queues_per_connection: 1_000,
             gather_timeout: Duration::from_secs(1),
             linger: Duration::from_secs(1),

@@ -262,7 +262,7 @@ section! {
         /// Largest frame of the connections that consume: as large as the broker's `frame_max`, for strangers' headers come in one.
         consume_frame_bytes: u32 = 128 * 1024, Kind::Size(128 * 1024, 4 * 1024 * 1024), restart;
         /// Events of one queue that the broker hands over ahead, for the most urgent to go first; the backlog stays in the broker.
-        lookahead: u16 = 256, count(65_535), restart;
+        lookahead: u16 = 512, count(65_535), restart;
         /// Queues that one connection consumes; more begin another one. A broker allows some two thousand.
         queues_per_connection: usize = 1_000, count(2_000), restart;
         /// How long these may take to come in before the first is handed out.

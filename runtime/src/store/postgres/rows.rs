@@ -31,6 +31,12 @@ pub(super) fn column<'q, W, T>(batch: &[&'q W], round: &[usize], field: impl Fn(
     round.iter().map(|place| field(batch[*place])).collect()
 }
 
+/// A column that few rows have something in. Where none has, it travels empty: the server fills up what is shorter than the others (`unnest`).
+pub(super) fn seldom<'q, W, T>(batch: &[&'q W], round: &[usize], field: impl Fn(&'q W) -> Option<T>) -> Vec<Option<T>> {
+    let column = column(batch, round, field);
+    if column.iter().any(Option::is_some) { column } else { Vec::new() }
+}
+
 /// Binds the columns of a payload: text, codec, size, checksum, packed.
 pub(super) fn payload<'q, W>(
     statement: Statement<'q>,
@@ -43,7 +49,7 @@ pub(super) fn payload<'q, W>(
         .bind(column(batch, round, |write| of(write).codec))
         .bind(column(batch, round, |write| of(write).size))
         .bind(column(batch, round, |write| of(write).checksum))
-        .bind(column(batch, round, |write| of(write).packed.as_deref()))
+        .bind(seldom(batch, round, |write| of(write).packed.as_deref()))
 }
 
 /// Binds the columns of one row's payload, in the same order.

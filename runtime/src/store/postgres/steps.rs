@@ -10,8 +10,8 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 
 use super::rows::{
-    Stored, at, broken, column, count, ids, it_runs, json, looked_up, moment, one_payload, payload, rounds, status_of,
-    stored_outcome, task_place, under_lease,
+    Stored, at, broken, column, count, ids, it_runs, json, looked_up, moment, one_payload, payload, rounds, seldom,
+    status_of, stored_outcome, task_place, under_lease,
 };
 use super::{Store, tasks};
 use crate::domain::chat::Usage;
@@ -282,7 +282,7 @@ impl Complete {
             .bind(column(batch, round, |end| count(end.usage.input_tokens)))
             .bind(column(batch, round, |end| count(end.usage.output_tokens)))
             .bind(column(batch, round, |end| count(end.usage.cost_microusd)))
-            .bind(column(batch, round, |end| end.outcome.as_deref()))
+            .bind(seldom(batch, round, |end| end.outcome.as_deref()))
             .bind(column(batch, round, |end| end.kind));
         payload(complete, batch, round, |end| &end.body).bind(i64::from(FORMAT_VERSION))
     }
