@@ -25,6 +25,8 @@ use super::agents::ECHO;
 const LIMIT: Duration = Duration::from_secs(240);
 /// Channels that commands come from.
 const CHANNELS: usize = 64;
+/// What an answer shall not take where there is no outage.
+const LONG: Duration = Duration::from_millis(50);
 /// What a health may be old, and what a look at it may take on a busy machine.
 const DEGRADED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -195,9 +197,14 @@ fn times(posts: &[Post], outages: &[(Instant, Instant)]) -> String {
     let took = |posts: Vec<&Post>| figure(posts.into_iter().map(|post| post.took).collect());
     let inside = took(posts.iter().filter(during).collect());
     let calm = took(posts.iter().filter(before).collect());
-    let after = took(posts.iter().filter(|post| !during(post) && !before(post)).collect());
+    let later: Vec<&Post> = posts.iter().filter(|post| !during(post) && !before(post)).collect();
+    let since = |post: &&&Post| outages.iter().filter(|(_, to)| *to <= post.at).map(|(_, to)| post.at - *to).min();
+    let slow = later.iter().filter(|post| post.took > LONG);
+    let (many, last) = (slow.clone().count(), slow.filter_map(|post| since(&post)).max().unwrap_or_default());
+    let after = took(later);
     format!(
-        "before {calm} (aim: p99 50 ms); during outages {inside} (aim: p99 1.2 s); after them {after} (aim: p99 50 ms)"
+        "before {calm} (aim: p99 50 ms); during outages {inside} (aim: p99 1.2 s); after them {after} (aim: p99 50 ms), \
+         {many} of these longer than {LONG:?}, posted up to {last:?} after an outage"
     )
 }
 
