@@ -24,7 +24,6 @@ pub mod rabbitmq;
 mod routes;
 pub mod tap;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,8 +38,6 @@ use crate::fault::{Fault, Faulty};
 
 /// Most deliveries that one consumer may hold, as in AMQP.
 const PREFETCH_MAX: usize = 65_535;
-/// What most events need: their text does not have to grow.
-const BODY_BYTES: usize = 2_048;
 /// Longest error text that is kept, in characters.
 const ERROR_CHARS_MAX: usize = 2_000;
 
@@ -267,10 +264,7 @@ impl Default for Options {
 impl Options {
     /// The event as JSON, within its limit.
     fn body(&self, event: &Event) -> Result<String, Error> {
-        let internal = |error: &dyn fmt::Display| Error::Internal(format!("event: {error}"));
-        let mut body = Vec::with_capacity(BODY_BYTES);
-        serde_json::to_writer(&mut body, event).map_err(|error| internal(&error))?;
-        let body = String::from_utf8(body).map_err(|error| internal(&error))?;
+        let body = event.json().map_err(|error| Error::Internal(format!("event: {error}")))?;
         if body.len() > self.event_bytes_max {
             return Err(Error::TooLarge { bytes: body.len(), limit: self.event_bytes_max });
         }

@@ -16,6 +16,8 @@ use super::ids::new_event_id;
 use super::text::as_text;
 use super::topic::Topic;
 
+/// What most envelopes need around their data, in bytes: their text does not have to grow.
+const ENVELOPE_BYTES: usize = 768;
 /// Longest id that is taken, in bytes.
 pub const ID_BYTES_MAX: usize = 256;
 
@@ -110,9 +112,29 @@ impl Event {
         }
     }
 
+    /// The envelope as JSON, as it travels and as it is kept.
+    ///
+    /// # Errors
+    /// The serialiser's; all that is in it has JSON.
+    pub fn json(&self) -> serde_json::Result<String> {
+        let mut json = Vec::with_capacity(ENVELOPE_BYTES + self.data.text().len());
+        serde_json::to_writer(&mut json, self)?;
+        String::from_utf8(json).map_err(serde::ser::Error::custom)
+    }
+
     /// The text an agent is given: `data.text`, else `data.input`, else the whole data as JSON.
     #[must_use]
     pub fn input(&self) -> String {
+        #[derive(Deserialize)]
+        struct Said {
+            text: String,
+        }
+        // What most events are, without a tree of the rest. An array would be read as a struct too.
+        if self.data.text().starts_with('{')
+            && let Ok(Said { text }) = self.data.read()
+        {
+            return text;
+        }
         let mut data = self.data.value();
         for key in ["text", "input"] {
             match data.get_mut(key).map(Value::take) {
@@ -275,5 +297,9 @@ mod tests {
         assert_eq!(input(json!({"text": "hi", "input": "no"})), "hi");
         assert_eq!(input(json!({"input": {"a": 1}})), r#"{"a":1}"#);
         assert_eq!(input(json!("plain")), "plain");
+        assert_eq!(input(json!({"text": null, "input": "hi"})), "hi");
+        assert_eq!(input(json!({"text": ["hi"]})), r#"["hi"]"#);
+        assert_eq!(input(serde_json::from_str(r#"{"text": "no", "text": "hi"}"#).unwrap()), "hi");
+        assert_eq!(input(json!(["hi"])), r#"["hi"]"#);
     }
 }

@@ -39,8 +39,23 @@ pub(super) fn estimated(request: &Request, text: &str, tool_calls: &[ToolCall]) 
 
 /// Words by four thirds, rounded up: what common tokenizers make of plain English, and the same on every machine.
 fn tokens(text: &str) -> u64 {
-    let words = text.split_whitespace().count() as u64;
-    (words * 4).div_ceil(3)
+    (words(text) * 4).div_ceil(3)
+}
+
+/// Where no byte is beyond ASCII, blanks are looked for byte by byte: a prompt is counted at every turn, and decoding its characters takes
+/// many times as long.
+fn words(text: &str) -> u64 {
+    if !text.is_ascii() {
+        return text.split_whitespace().count() as u64;
+    }
+    let (mut words, mut within) = (0, false);
+    for byte in text.bytes() {
+        // What Unicode calls White_Space below 0x80; `u8::is_ascii_whitespace` leaves out the vertical tab.
+        let blank = matches!(byte, b' ' | b'\t'..=b'\r');
+        words += u64::from(!blank && !within);
+        within = !blank;
+    }
+    words
 }
 
 fn of_message(message: &Message) -> u64 {
@@ -74,6 +89,16 @@ mod tests {
         let usage = Usage { input_tokens: 1_000, output_tokens: 10, cost_microusd: 0 };
         assert_eq!(price.cost_microusd(&usage), 270);
         assert_eq!(Price { input_usd: 0.0, output_usd: 0.0 }.cost_microusd(&usage), 0);
+    }
+
+    #[test]
+    fn words_are_what_unicode_says() {
+        let all: String = (0..=0x2100_u32).filter_map(char::from_u32).flat_map(|c| [c, 'x', 'y']).collect();
+        let (ascii, _) = all.split_at(0x80 * 3);
+        assert!(ascii.is_ascii() && !all.is_ascii());
+        for text in [ascii, &all, "", " ", " a", "a ", "a\u{b}b \r\n c", "a\u{a0}b"] {
+            assert_eq!(words(text), text.split_whitespace().count() as u64, "{text:?}");
+        }
     }
 
     #[test]

@@ -173,6 +173,17 @@ impl Session {
         self.returning_one_for(1, statement).await
     }
 
+    /// Runs a statement that writes and tells in one row what became of all of it: reading a row for each of them takes the reader as long
+    /// as writing one. How many those were is [noted](Self::wrote) by whoever has read it.
+    pub async fn gathering(&mut self, statement: Statement<'_>) -> Result<PgRow, Error> {
+        Ok(statement.fetch_one(&mut self.connection).await?)
+    }
+
+    /// So many rows were written.
+    pub const fn wrote(&mut self, rows: u64) {
+        self.rows += rows;
+    }
+
     /// Runs a statement that writes; each row that it returns stands for so many that it wrote.
     pub async fn returning_one_for(&mut self, written: u64, statement: Statement<'_>) -> Result<Vec<PgRow>, Error> {
         let rows = statement.fetch_all(&mut self.connection).await?;

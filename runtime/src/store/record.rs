@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::{Error, ResultFilter, ResultPlace};
 use crate::domain::agent::AgentSpec;
 use crate::domain::chat::Usage;
+use crate::domain::event::Event;
 use crate::domain::ids::{StepId, TaskId};
 use crate::domain::journal::{Act, Entry};
 use crate::domain::outcome::Outcome;
@@ -26,6 +27,11 @@ const LATEST: TimeDelta = TimeDelta::days(8029 * 365);
 /// A value as JSON text: a row for a statement, or a document to store.
 pub(super) fn json<T: Serialize>(value: &T) -> Result<String, Error> {
     serde_json::to_string(value).map_err(|error| Error::Internal(format!("a value has no JSON form: {error}")))
+}
+
+/// An event as it is kept.
+pub(super) fn event_json(event: &Event) -> Result<String, Error> {
+    event.json().map_err(|error| Error::Internal(format!("an event has no JSON form: {error}")))
 }
 
 /// The places of a batch in rounds in which no key occurs twice, so that one statement may serve a round and the

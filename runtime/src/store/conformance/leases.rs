@@ -292,6 +292,8 @@ async fn inherited(harness: &mut dyn Harness) -> Verdict {
     let (one, two) = (stores.nodes.start("one", NONE).await?, stores.nodes.start("two", LONG).await?);
     let own = stores.nodes.start("own", LONG).await?;
     let tasks = completed(&stores, &[one, two, own, one]).await?;
+    // It has nothing to tell yet, and is for whoever claims it.
+    let runs = of(&stores, one).await?;
     equal("run out, and not ended", &stores.outbox.inherit(own).await?, &0)?;
     stores.nodes.end_expired(own).await?;
     let heirs = join_all([own, two, own, two].map(|heir| stores.outbox.inherit(heir))).await;
@@ -303,5 +305,9 @@ async fn inherited(harness: &mut dyn Harness) -> Verdict {
     all.sort();
     let mut expected = tasks;
     expected.sort();
-    equal("told once each", &all, &expected)
+    equal("told once each", &all, &expected)?;
+    equal("what runs", &orphaned(&stores).await?, &vec![runs.step])?;
+    let taken = some("a claim", stores.steps.claim(runs.step, runs.epoch, own).await?)?;
+    stores.steps.complete(completion(taken, "writer", 0)?).await?;
+    ensure(pending(&stores, own).await?.contains(&runs.task), "who claims a step of the dead tells its end")
 }

@@ -2,14 +2,17 @@
 
 use futures::future::try_join_all;
 
-use super::sample::{LIFE, completion, task};
+use super::sample::{LIFE, append, completion, task, tool_turn};
 use super::{Case, Failed, Harness, Verdict, case, equal, open, reopen};
 use crate::domain::ids::TaskId;
-use crate::store::Stores;
+use crate::domain::step::StepStatus;
+use crate::domain::task::TaskStatus;
+use crate::store::{Append, Stores, TaskFilter};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
         case!("ends are pending in order until they are told", pending_then_told),
+        case!("what is open is not pending, whatever has ended before or behind it", open_is_not_pending),
         case!("who ends a step is answered its place, alone and among others", places),
         case!("what is pending survives a crash", pending_survives),
         case!("saying twice that an end was told takes no later one", told_twice),
@@ -41,6 +44,38 @@ async fn pending_then_told(harness: &mut dyn Harness) -> Verdict {
     stores.outbox.told(vec![]).await?;
     stores.outbox.told(seqs).await?;
     equal("in the end", &pending(&stores, 10).await?.0, &vec![])
+}
+
+async fn open_is_not_pending(harness: &mut dyn Harness) -> Verdict {
+    let stores = open(harness).await?;
+    let mut claims = Vec::new();
+    for _ in 0..4 {
+        claims.push(task(&stores, "writer").await?);
+    }
+    let park = Append { status: Some(StepStatus::Waiting), ..append(claims[1], 0, tool_turn()) };
+    stores.journal.append(park).await?;
+    equal("before any has ended", &pending(&stores, 10).await?.0, &vec![])?;
+    stores.steps.complete(completion(claims[2], "writer", 0)?).await?;
+    let (found, seqs) = pending(&stores, 10).await?;
+    equal("one that was not the first", &found, &vec![claims[2].task])?;
+    // It was accepted before the one that was read.
+    stores.steps.complete(completion(claims[0], "writer", 0)?).await?;
+    let mut found = pending(&stores, 10).await?.0;
+    found.sort();
+    let mut both = vec![claims[0].task, claims[2].task];
+    both.sort();
+    equal("both", &found, &both)?;
+    stores.outbox.told(seqs).await?;
+    let stores = reopen(harness, stores).await?;
+    let (found, seqs) = pending(&stores, 10).await?;
+    equal("the other", &found, &vec![claims[0].task])?;
+    stores.outbox.told(seqs).await?;
+    equal("in the end", &pending(&stores, 10).await?.0, &vec![])?;
+    for (status, claim) in [(TaskStatus::Running, claims[3]), (TaskStatus::Waiting, claims[1])] {
+        let listed = stores.tasks.tasks(&TaskFilter { status: Some(status), ..TaskFilter::default() }).await?;
+        equal("what is open", &listed.iter().map(|task| task.id).collect::<Vec<_>>(), &vec![claim.task])?;
+    }
+    Ok(())
 }
 
 async fn places(harness: &mut dyn Harness) -> Verdict {

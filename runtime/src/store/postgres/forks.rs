@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::rows::{clean, column, json, moment, payload};
+use super::rows::{clean, column, event_json, json, moment, payload};
 use crate::domain::ids::{StepId, TaskId};
 use crate::domain::journal::FORMAT_VERSION;
 use crate::group_commit::Operation;
@@ -51,7 +51,7 @@ struct Kept {
 
 impl Make {
     pub(super) async fn new(fork: Fork, options: Options) -> Result<(TaskId, Self), Error> {
-        let event = Payload::of("event", json(&*fork.event)?, None, options).await?;
+        let event = Payload::of("event", event_json(&fork.event)?, None, options).await?;
         let mut entries = Vec::with_capacity(fork.cut.kept.len());
         for entry in &fork.cut.kept {
             let body = Payload::of("entry", json(entry)?, None, options).await?;

@@ -22,7 +22,8 @@ use crate::postgres;
 use crate::postgres::writer::Statement;
 use crate::store::payload::{BODY, Columns, EVENT, Held, Payload};
 pub(super) use crate::store::record::{
-    Ending, answer_of, at, count, in_entry, json, pinned, range, rounds, status_of, stored_outcome, task_place, window,
+    Ending, answer_of, at, count, event_json, in_entry, json, pinned, range, rounds, status_of, stored_outcome,
+    task_place, window,
 };
 use crate::store::{Damage, Error};
 

@@ -7,7 +7,9 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use sqlx::Row as _;
 use sqlx::postgres::PgRow;
+use uuid::Uuid;
 
 use super::rows::{
     Stored, at, broken, column, count, ids, it_runs, json, looked_up, moment, one_payload, payload, rounds, seldom,
@@ -100,7 +102,7 @@ const COMPLETE: &str = concat!(
                                        checksum, packed) \
         select e.id, e.task, e.agent, e.at, e.status, e.input, e.output, e.cost, e.outcome, e.seq, e.kind, $17, e.body, \
                e.codec, e.size, e.checksum, e.packed from ended e) \
-     select step_id as id, seq from told"
+     select array(select step_id from told) as ended, array(select seq from told) as told"
 );
 
 /// One step with its result and what must be told of it, under the lease of a node.
@@ -299,9 +301,10 @@ impl Operation<Session> for Complete {
     async fn execute(batch: &[&Self], session: &mut Session) -> Result<Vec<Self::Reply>, postgres::Error> {
         let mut answers: Vec<Self::Reply> = vec![Ok(None); batch.len()];
         for round in rounds(batch, |complete| complete.claim.step) {
-            let told = session.returning_one_for(ROWS_OF_AN_END, Self::all(batch, &round)).await?;
-            let mut told =
-                told.iter().map(place).collect::<Result<HashMap<_, _>, _>>().map_err(|error| broken(&error))?;
+            let row = session.gathering(Self::all(batch, &round)).await?;
+            let (ended, told): (Vec<Uuid>, Vec<i64>) = (row.try_get("ended")?, row.try_get("told")?);
+            session.wrote(ROWS_OF_AN_END * told.len() as u64);
+            let mut told: HashMap<StepId, i64> = ended.into_iter().map(StepId).zip(told).collect();
             let mut refused = Vec::new();
             for place in round {
                 let Self { claim, seq, .. } = batch[place];
@@ -340,12 +343,6 @@ impl Operation<Session> for Complete {
         let seq = rows.first().map(|row| Stored::new(row, "outbox").get("seq")).transpose();
         Ok(seq.map_err(|error| broken(&error))?.map(|seq| Ok(Some(seq))))
     }
-}
-
-/// A step and its place in the outbox.
-fn place(row: &PgRow) -> Result<(StepId, i64), Error> {
-    let row = Stored::new(row, "outbox");
-    Ok((StepId(row.id("id")?), row.get("seq")?))
 }
 
 /// Answers the writes of a round that were refused: the places of a batch with their claim and their place in the

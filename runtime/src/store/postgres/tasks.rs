@@ -3,17 +3,18 @@
 //! A task's wide row is inserted once; how it stands is read from its step and its result. Called through
 //! [`Tasks`]; an unreadable row fails the call that asked for it by id, and is reported and left out of lists.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::Store;
 use super::forks::Make;
 use super::rows::{
-    Stored, at, clean, column, ending, ending_columns, event_columns, ids, json, moment, one_payload, payload, range,
+    Stored, at, clean, column, ending, ending_columns, event_columns, event_json, moment, one_payload, payload, range,
     task_place, under_lease,
 };
 use crate::domain::chat::Usage;
@@ -34,7 +35,7 @@ const ROWS_OF_A_TASK: u64 = 2;
 /// Tasks that a list answers when its caller names no number.
 const LIST_DEFAULT: usize = 100;
 
-/// Tasks with their steps, which are the same node's.
+/// Tasks with their steps, which are the same node's. Answers those that were not there.
 const ACCEPT: &str = "\
     with new as ( \
         insert into tasks (id, agent_id, execution_mode, spec_digest, step_id, event_id, topic, traceparent, priority, \
@@ -47,9 +48,11 @@ const ACCEPT: &str = "\
           as n (id, agent, mode, digest, step, event_id, topic, trace, priority, at, event, codec, size, checksum, \
                 packed, place) \
         order by n.place \
-        on conflict (id) do nothing returning id, step_id) \
-     insert into steps (id, task_id, run_no, step_no, status, owner, epoch, attempts, claims, claimed_seq) \
-     select new.step_id, new.id, 0, 0, 'running', $16, 1, 1, 1, 0 from new returning task_id";
+        on conflict (id) do nothing returning id, step_id), \
+     opened as ( \
+        insert into steps (id, task_id, run_no, step_no, status, owner, epoch, attempts, claims, claimed_seq) \
+        select new.step_id, new.id, 0, 0, 'running', $16, 1, 1, 1, 0 from new) \
+     select array(select id from new) as made";
 
 /// One task with its step, under the lease of a node.
 const ACCEPT_ALONE: &str = concat!(
@@ -185,7 +188,7 @@ impl Accept {
     async fn new(acceptance: Acceptance, options: Options) -> Result<Self, Error> {
         let task = TaskId::derive(&acceptance.event.id, acceptance.agent.as_str());
         let claim = Claim { task, step: task.run(0).step(0), epoch: Epoch(1) };
-        let event = Payload::of("event", json(&*acceptance.event)?, None, options).await?;
+        let event = Payload::of("event", event_json(&acceptance.event)?, None, options).await?;
         Ok(Self { claim, acceptance, at: moment(Utc::now()), event })
     }
 
@@ -226,8 +229,10 @@ impl Operation<Session> for Accept {
         // Who writes is one node, and these are one statement.
         for same in places.chunk_by(|a, b| batch[*a].acceptance.owner == batch[*b].acceptance.owner) {
             let accept = Self::all(batch, same, batch[same[0]].acceptance.owner);
-            let new = ids(&session.returning_one_for(ROWS_OF_A_TASK, accept).await?)?;
-            for place in same.iter().filter(|place| new.contains(&batch[**place].claim.task.0)) {
+            let made: Vec<Uuid> = session.gathering(accept).await?.try_get("made")?;
+            session.wrote(ROWS_OF_A_TASK * made.len() as u64);
+            let made: HashSet<Uuid> = made.into_iter().collect();
+            for place in same.iter().filter(|place| made.contains(&batch[**place].claim.task.0)) {
                 answers[*place] = Accepted::New(batch[*place].claim);
             }
         }

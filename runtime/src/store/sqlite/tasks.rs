@@ -13,7 +13,9 @@ use uuid::Uuid;
 
 use super::Store;
 use super::forks::Make;
-use super::rows::{Stored, array, at, ending, ending_columns, event_columns, hex, ids, json, range, task_place};
+use super::rows::{
+    Stored, array, at, ending, ending_columns, event_columns, event_json, hex, ids, json, range, task_place,
+};
 use crate::domain::agent::{AgentName, ExecutionMode};
 use crate::domain::chat::Usage;
 use crate::domain::event::Event;
@@ -188,7 +190,7 @@ pub(super) async fn task_row(
     event: &Event,
     options: Options,
 ) -> Result<String, Error> {
-    let body = Payload::of("event", json(event)?, None, options).await?;
+    let body = Payload::of("event", event_json(event)?, None, options).await?;
     let task = TaskId::derive(&event.id, agent.as_str());
     json(&(
         hex(task.0),
