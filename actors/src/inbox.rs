@@ -7,13 +7,16 @@
 //! Without the node's lease it takes nothing: what waits goes back to the queue.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{BoxFuture, join_all};
+use futures::stream::FuturesOrdered;
+use futures::{FutureExt as _, StreamExt as _};
 use ractor::{ActorProcessingErr, ActorRef};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use troupe_runtime::bus::{Consumer, Delivery, Settle};
 use troupe_runtime::domain::agent::{AgentName, ExecutionMode};
 use troupe_runtime::domain::event::Event;
@@ -66,6 +69,9 @@ pub struct Terms {
 
 /// A slot for a step of the agent, and one on the node.
 type Slots = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+/// Deliveries on their way to the store, in the order in which they were sent.
+type UnderWay<'life> = FuturesOrdered<BoxFuture<'life, Vec<Answer>>>;
 
 /// What became of a delivery.
 enum Answer {
@@ -128,7 +134,7 @@ impl Inbox {
     async fn take_all(&self, owner: Incarnation) -> Result<(), ActorProcessingErr> {
         let InboxParts { stage, agent, gate, .. } = &self.parts;
         let mut news = gate.clone();
-        let Some(mut now) = news.borrow_and_update().terms.clone() else { return Ok(()) };
+        let Some(now) = news.borrow_and_update().terms.clone() else { return Ok(()) };
         if now.served.mode() == ExecutionMode::Continuous {
             tokio::select! {
                 () = Box::pin(self.former_work_ends()) => {}
@@ -139,30 +145,68 @@ impl Inbox {
         let queue = inbox_queue(agent);
         let mut waiting =
             Waiting::new(stage.ports.bus.consume(&queue, stage.options.prefetch).await?, stage.options.aging);
+        let mut under_way = FuturesOrdered::new();
+        let ended = self.take_in(owner, now, news, &mut waiting, &mut under_way).await;
+        // What was sent to the store may be accepted.
+        while let Some(answers) = under_way.next().await {
+            self.settle(answers)?;
+        }
+        ended
+    }
+
+    /// Sends what comes to the store, and hands on what was accepted. Who waited for one commit before sending the next would come too
+    /// late for the transaction that begins with it.
+    async fn take_in<'life>(
+        &'life self,
+        owner: Incarnation,
+        mut now: Terms,
+        mut news: watch::Receiver<Gate>,
+        waiting: &mut Waiting,
+        under_way: &mut UnderWay<'life>,
+    ) -> Result<(), ActorProcessingErr> {
+        let mut rests_until = None;
         loop {
-            // First somebody who needs a place, then the place: an idle agent takes none from the busy ones.
-            let ready = async {
-                if !waiting.come().await {
-                    return Err("the queue is gone".into());
-                }
-                self.free_slots(&now.places.slots, waiting.deliveries.len()).await
-            };
-            let slots = tokio::select! {
-                // What is accepted once they have changed is accepted on the new terms.
-                biased;
-                changed = news.changed() => {
-                    changed?;
-                    match news.borrow_and_update().terms.clone() {
-                        Some(terms) => now = terms,
-                        None => return Ok(()),
+            let slots = {
+                // First somebody who needs a place, then the place: an idle agent takes none from the busy ones.
+                let until = rests_until;
+                let mut ready = pin!(async {
+                    if let Some(until) = until {
+                        sleep_until(until).await;
                     }
-                    continue;
+                    if !waiting.come().await {
+                        return Err("the queue is gone".into());
+                    }
+                    self.free_slots(&now.places.slots, waiting.deliveries.len()).await
+                });
+                loop {
+                    tokio::select! {
+                        // What is accepted once they have changed is accepted on the new terms.
+                        biased;
+                        changed = news.changed() => {
+                            changed?;
+                            break None;
+                        }
+                        Some(answers) = under_way.next() => {
+                            if self.settle(answers)? > 0 {
+                                rests_until = Some(Instant::now() + STORE_REST);
+                                break None;
+                            }
+                        }
+                        slots = &mut ready => break Some(slots?),
+                    }
                 }
-                slots = ready => slots?,
             };
+            let Some(slots) = slots else {
+                match news.borrow_and_update().terms.clone() {
+                    Some(terms) => now = terms,
+                    None => return Ok(()),
+                }
+                continue;
+            };
+            rests_until = None;
             let deliveries = waiting.best(slots.len());
             // In a box, as what else takes room only now and then: idle inboxes are many.
-            Box::pin(self.take(owner, &now, deliveries, slots)).await?;
+            under_way.push_back(self.take(owner, now.clone(), deliveries, slots).boxed());
         }
     }
 
@@ -200,20 +244,24 @@ impl Inbox {
         Ok(free)
     }
 
-    /// Accepts deliveries into free places and hands them to the pool.
+    /// Accepts deliveries into free places.
     async fn take(
         &self,
         owner: Incarnation,
-        terms: &Terms,
+        terms: Terms,
         deliveries: Vec<Delivery>,
         slots: Vec<Slots>,
-    ) -> Result<(), ActorProcessingErr> {
+    ) -> Vec<Answer> {
         let pairs = deliveries.into_iter().zip(slots);
-        let accepted = join_all(pairs.map(|(delivery, slots)| self.accept(owner, terms, delivery, slots)));
+        join_all(pairs.map(|(delivery, slots)| self.accept(owner, &terms, delivery, slots))).await
+    }
+
+    /// Acknowledges what was accepted and hands it to the pool; answers how many were refused.
+    ///
+    /// Here and not by each of them as it hears of its commit, which is in no order: a bus acknowledges what comes in order in one go.
+    fn settle(&self, answers: Vec<Answer>) -> Result<usize, ActorProcessingErr> {
         let (mut work, mut refused) = (Vec::new(), 0);
-        // Acknowledged here and not by each of them as it hears of its commit, which is in no order: a bus acknowledges what
-        // comes in order in one go.
-        for answer in accepted.await {
+        for answer in answers {
             match answer {
                 Answer::New(fresh, settle) => {
                     settle.ack();
@@ -230,9 +278,8 @@ impl Inbox {
         if refused > 0 {
             let agent = self.parts.agent.as_str();
             tracing::warn!(agent, events = refused, "the store does not accept; events stay on the bus");
-            tokio::time::sleep(STORE_REST).await;
         }
-        Ok(())
+        Ok(refused)
     }
 
     /// Accepts one delivery; one that the store did not take now goes back.

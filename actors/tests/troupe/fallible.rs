@@ -178,6 +178,54 @@ impl Tasks for FallibleTasks {
     }
 }
 
+/// Tasks of which none is accepted before the gate lets it.
+pub(crate) struct HeldTasks {
+    inner: Arc<dyn Tasks>,
+    /// Acceptances that have been asked for.
+    pub(crate) asked: AtomicU32,
+    pub(crate) gate: Semaphore,
+}
+
+impl HeldTasks {
+    pub(crate) fn before(ports: &mut Ports) -> Arc<Self> {
+        let inner = ports.stores.tasks.clone();
+        let tasks = Arc::new(Self { inner, asked: AtomicU32::new(0), gate: Semaphore::new(0) });
+        ports.stores.tasks = tasks.clone();
+        tasks
+    }
+}
+
+#[async_trait]
+impl Tasks for HeldTasks {
+    async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, Error> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if let Ok(permit) = self.gate.acquire().await {
+            permit.forget();
+        }
+        self.inner.accept(acceptance).await
+    }
+
+    async fn fork(&self, fork: Fork) -> Result<TaskId, Error> {
+        self.inner.fork(fork).await
+    }
+
+    async fn task(&self, id: TaskId) -> Result<Option<Task>, Error> {
+        self.inner.task(id).await
+    }
+
+    async fn event(&self, id: TaskId) -> Result<Option<Event>, Error> {
+        self.inner.event(id).await
+    }
+
+    async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<Task>, Error> {
+        self.inner.tasks(filter).await
+    }
+
+    async fn find(&self, prefix: &str, limit: usize) -> Result<Vec<TaskId>, Error> {
+        self.inner.find(prefix, limit).await
+    }
+}
+
 /// Nodes whose renewals are not answered while it is told so.
 pub(crate) struct FallibleNodes {
     inner: Arc<dyn Nodes>,

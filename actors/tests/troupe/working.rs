@@ -1,6 +1,7 @@
 //! What happens to a task when things go right.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
@@ -14,7 +15,8 @@ use troupe_runtime::domain::outcome::Outcome;
 use troupe_runtime::domain::task::TaskStatus;
 use troupe_runtime::domain::topic::REPLY_QUEUE;
 
-use crate::house::{House, Puppet, says, spec, until, wants};
+use crate::fallible::HeldTasks;
+use crate::house::{House, Puppet, options, says, spec, until, wants};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_is_answered_with_a_tool_in_between() {
@@ -31,6 +33,28 @@ async fn a_task_is_answered_with_a_tool_in_between() {
     let entries = house.troupe.ports().stores.journal.entries(ended.steps[0].id).await.unwrap();
     let kinds: Vec<&str> = entries.iter().map(|entry| entry.act.kind()).collect();
     assert_eq!(kinds, ["model_result", "tool_result", "model_result"]);
+}
+
+/// Whoever waited for the commit of the one before would come too late for the transaction that begins with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_is_sent_to_the_store_while_it_still_accepts_what_came_before() {
+    let puppet = Puppet::new(|messages| says(messages[0].text()));
+    let mut tasks = None;
+    let tamper = |ports: &mut _| tasks = Some(HeldTasks::before(ports));
+    let house =
+        House::open_on(tempfile::tempdir().unwrap(), vec![(spec("eager"), puppet.clone())], options(), tamper).await;
+    let tasks = tasks.unwrap();
+    let mut asked = Vec::new();
+    for n in 1..=3 {
+        asked.push(house.ask("eager", &n.to_string()).await);
+        until(|| async { tasks.asked.load(Ordering::SeqCst) == n }).await;
+    }
+    assert_eq!(puppet.calls(), 0);
+    tasks.gate.add_permits(3);
+    for task in asked {
+        assert_eq!(house.ended(task).await.status, TaskStatus::Succeeded);
+    }
+    assert_eq!((puppet.calls(), tasks.asked.load(Ordering::SeqCst)), (3, 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
