@@ -173,8 +173,8 @@ impl Session {
         self.returning_one_for(1, statement).await
     }
 
-    /// Runs a statement that writes and tells in one row what became of all of it: reading a row for each of them takes the reader as long
-    /// as writing one. How many those were is [noted](Self::wrote) by whoever has read it.
+    /// Runs a statement that writes and tells in one row what became of all of it, where a row for each would be read one by one. How
+    /// many were written is [noted](Self::wrote) by whoever has read it.
     pub async fn gathering(&mut self, statement: Statement<'_>) -> Result<PgRow, Error> {
         Ok(statement.fetch_one(&mut self.connection).await?)
     }
