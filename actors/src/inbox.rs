@@ -2,7 +2,8 @@
 //!
 //! A routine of the pool, started and restarted by it; nobody sends it anything. Owns the consumer of
 //! `agent.input.<agent>`. It takes no more than it has free slots for, so the backlog stays in the broker; a delivery is
-//! acknowledged after the accepting transaction. When it dies, unsettled deliveries are handed out again (the task's id
+//! acknowledged after the accepting transaction. What comes is sent to the store while that still accepts what came before. When
+//! it dies, or nobody could work any more, what is under way is left: unsettled deliveries are handed out again (the task's id
 //! makes a second acceptance a duplicate), and a step that was accepted but not handed on is found by the recovery.
 //! Without the node's lease it takes nothing: what waits goes back to the queue.
 
@@ -147,7 +148,7 @@ impl Inbox {
             Waiting::new(stage.ports.bus.consume(&queue, stage.options.prefetch).await?, stage.options.aging);
         let mut under_way = FuturesOrdered::new();
         let ended = self.take_in(owner, now, news, &mut waiting, &mut under_way).await;
-        // What was sent to the store may be accepted.
+        // Nothing more is wanted here, but what was sent to the store may be accepted by now.
         while let Some(answers) = under_way.next().await {
             self.settle(answers)?;
         }

@@ -131,17 +131,30 @@ impl Steps for FallibleSteps {
     }
 }
 
-/// Tasks of which one cannot be read.
+/// Tasks of which one cannot be read, or none is accepted before the gate lets it.
 pub(crate) struct FallibleTasks {
     inner: Arc<dyn Tasks>,
-    unreadable: TaskId,
-    /// How often somebody tried.
+    unreadable: Option<TaskId>,
+    /// How often somebody tried to read it.
     pub(crate) tried: AtomicU32,
+    /// Acceptances that have been asked for.
+    pub(crate) asked: AtomicU32,
+    pub(crate) gate: Semaphore,
 }
 
 impl FallibleTasks {
     pub(crate) fn before(ports: &mut Ports, unreadable: TaskId) -> Arc<Self> {
-        let tasks = Arc::new(Self { inner: ports.stores.tasks.clone(), unreadable, tried: AtomicU32::new(0) });
+        Self::put(ports, Some(unreadable), Semaphore::MAX_PERMITS)
+    }
+
+    /// All of them can be read.
+    pub(crate) fn held(ports: &mut Ports) -> Arc<Self> {
+        Self::put(ports, None, 0)
+    }
+
+    fn put(ports: &mut Ports, unreadable: Option<TaskId>, accepted: usize) -> Arc<Self> {
+        let (inner, gate) = (ports.stores.tasks.clone(), Semaphore::new(accepted));
+        let tasks = Arc::new(Self { inner, unreadable, tried: AtomicU32::new(0), asked: AtomicU32::new(0), gate });
         ports.stores.tasks = tasks.clone();
         tasks
     }
@@ -149,54 +162,6 @@ impl FallibleTasks {
 
 #[async_trait]
 impl Tasks for FallibleTasks {
-    async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, Error> {
-        self.inner.accept(acceptance).await
-    }
-
-    async fn fork(&self, fork: Fork) -> Result<TaskId, Error> {
-        self.inner.fork(fork).await
-    }
-
-    async fn task(&self, id: TaskId) -> Result<Option<Task>, Error> {
-        self.inner.task(id).await
-    }
-
-    async fn event(&self, id: TaskId) -> Result<Option<Event>, Error> {
-        if id == self.unreadable {
-            self.tried.fetch_add(1, Ordering::SeqCst);
-            return Err(Error::Corrupt(Damage::of("tasks", "event: no JSON").at(format!("task {id}"))));
-        }
-        self.inner.event(id).await
-    }
-
-    async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<Task>, Error> {
-        self.inner.tasks(filter).await
-    }
-
-    async fn find(&self, prefix: &str, limit: usize) -> Result<Vec<TaskId>, Error> {
-        self.inner.find(prefix, limit).await
-    }
-}
-
-/// Tasks of which none is accepted before the gate lets it.
-pub(crate) struct HeldTasks {
-    inner: Arc<dyn Tasks>,
-    /// Acceptances that have been asked for.
-    pub(crate) asked: AtomicU32,
-    pub(crate) gate: Semaphore,
-}
-
-impl HeldTasks {
-    pub(crate) fn before(ports: &mut Ports) -> Arc<Self> {
-        let inner = ports.stores.tasks.clone();
-        let tasks = Arc::new(Self { inner, asked: AtomicU32::new(0), gate: Semaphore::new(0) });
-        ports.stores.tasks = tasks.clone();
-        tasks
-    }
-}
-
-#[async_trait]
-impl Tasks for HeldTasks {
     async fn accept(&self, acceptance: Acceptance) -> Result<Accepted, Error> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         if let Ok(permit) = self.gate.acquire().await {
@@ -214,6 +179,10 @@ impl Tasks for HeldTasks {
     }
 
     async fn event(&self, id: TaskId) -> Result<Option<Event>, Error> {
+        if self.unreadable == Some(id) {
+            self.tried.fetch_add(1, Ordering::SeqCst);
+            return Err(Error::Corrupt(Damage::of("tasks", "event: no JSON").at(format!("task {id}"))));
+        }
         self.inner.event(id).await
     }
 

@@ -15,7 +15,7 @@ use troupe_runtime::domain::outcome::Outcome;
 use troupe_runtime::domain::task::TaskStatus;
 use troupe_runtime::domain::topic::REPLY_QUEUE;
 
-use crate::fallible::HeldTasks;
+use crate::fallible::FallibleTasks;
 use crate::house::{House, Puppet, options, says, spec, until, wants};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,7 +40,7 @@ async fn a_task_is_answered_with_a_tool_in_between() {
 async fn what_comes_is_sent_to_the_store_while_it_still_accepts_what_came_before() {
     let puppet = Puppet::new(|messages| says(messages[0].text()));
     let mut tasks = None;
-    let tamper = |ports: &mut _| tasks = Some(HeldTasks::before(ports));
+    let tamper = |ports: &mut _| tasks = Some(FallibleTasks::held(ports));
     let house =
         House::open_on(tempfile::tempdir().unwrap(), vec![(spec("eager"), puppet.clone())], options(), tamper).await;
     let tasks = tasks.unwrap();
