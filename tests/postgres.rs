@@ -23,6 +23,8 @@ mod plans;
 mod race;
 #[path = "postgres/server.rs"]
 mod server;
+#[path = "postgres/succession.rs"]
+mod succession;
 #[path = "postgres/tls.rs"]
 mod tls;
 
@@ -145,6 +147,7 @@ impl List {
         for (name, run) in server::CASES
             .into_iter()
             .chain(alone::CASES)
+            .chain(succession::CASES)
             .chain(lookups::CASES)
             .chain(fence::CASES)
             .chain(race::CASES)

@@ -48,7 +48,7 @@ pub struct Options {
     pub stalled_after: Duration,
     /// Ends of steps that the relay reads from the outbox in one go.
     pub relay_batch: usize,
-    /// Ends of steps that the relay tells at a time.
+    /// Ends of steps that the relay tells at a time, and those that are told and wait for the deletion of their rows.
     pub relay_window: usize,
     /// Ends of steps that wait for the relay in memory; those beyond it are read from the outbox.
     pub relay_queue: usize,
@@ -83,7 +83,7 @@ impl Default for Options {
             steps_per_instance_max: 256,
             ahead_max: 256,
             accept_max: 256,
-            prefetch: 256,
+            prefetch: 512,
             aging: Duration::from_mins(1),
             claims_max: 20,
             record_for: Duration::from_secs(600),

@@ -206,6 +206,12 @@ impl<S: Session> Intake<S> {
         }
     }
 
+    /// Whether the next batch is there already, or some of it.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Gives others their turn for as long as that brings more, until all who were answered are back, or a batch is full. No
     /// time is waited for: on an idle node this is over at once.
     ///

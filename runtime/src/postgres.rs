@@ -6,6 +6,7 @@
 //! was answered is lost. No error names the password.
 
 mod error;
+pub mod session;
 pub mod writer;
 
 use std::str::FromStr as _;

@@ -3,7 +3,8 @@
 //!
 //! The queue is filled while no node runs. Then a node starts, works everything off with a model that answers at once, and
 //! publishes each answer, confirmed; the rate is from the first answer to the last. As with the pipe, the answers stay in their
-//! queue meanwhile; a tap counts them. What the process used of its processors is counted too.
+//! queue meanwhile; a tap counts them. What the process used of its processors is counted too. Before each of the three the tables of all
+//! are cleaned: a cleaning that the server comes to do by itself would fall to whoever happens to be measured then.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt as _;
 use futures::future::try_join_all;
 use serde_json::json;
+use sqlx::{Connection as _, PgConnection};
 use troupe_runtime::bus::Routing;
 use troupe_runtime::bus::tap::Passed;
 use troupe_runtime::domain::agent::{AgentName, SlackReply};
@@ -70,10 +72,10 @@ pub(crate) async fn measure(dir: &Path, postgres: Option<&Postgres>, rounds: usi
         return Vec::new();
     };
     let vhosts = broker.create("bench", 3);
-    let pipe = Pipe::open(&broker.url(&vhosts[0]), &server.create("pipe").await, texts(), Shape::Lean).await;
-    let database = server.create("routed_pipe").await;
-    let routed = Pipe::open(&broker.url(&vhosts[2]), &database, texts(), Shape::Routed).await;
-    let (amqp, database) = (broker.url(&vhosts[1]), server.create("drain").await);
+    let databases = [server.create("pipe").await, server.create("routed_pipe").await, server.create("drain").await];
+    let pipe = Pipe::open(&broker.url(&vhosts[0]), &databases[0], texts(), Shape::Lean).await;
+    let routed = Pipe::open(&broker.url(&vhosts[2]), &databases[1], texts(), Shape::Routed).await;
+    let (amqp, database) = (broker.url(&vhosts[1]), databases[2].clone());
     let at_the_edge = Place { dir: dir.join("edge"), database_url: Some(database), amqp_url: Some(amqp) };
     let embedded = Place { dir: dir.join("embedded"), database_url: None, amqp_url: None };
     for place in [&at_the_edge, &embedded] {
@@ -86,11 +88,14 @@ pub(crate) async fn measure(dir: &Path, postgres: Option<&Postgres>, rounds: usi
         let publish = pipe.fill(TASKS).await;
         let consume = pipe.consume(TASKS).await;
         pipe.fill(TASKS).await;
+        clean(&databases).await;
         let before = meter.read();
         let lean = pipe.drain(TASKS).await;
         let pipes = meter.read().since(before, TASKS as f64);
         routed.fill(TASKS).await;
+        clean(&databases).await;
         let through_topics = routed.drain(TASKS).await;
+        clean(&databases).await;
         let ours = drained(&at_the_edge, meter).await;
         let alone = drained(&embedded, meter).await;
         // The first round warms caches and statements.
@@ -145,6 +150,15 @@ pub(crate) async fn measure(dir: &Path, postgres: Option<&Postgres>, rounds: usi
         figure(NAMES[7], "events/s", publish, None, "the client library alone, 1000 confirms outstanding"),
         figure(NAMES[8], "events/s", consume, None, "the client library alone, an acknowledgement for 64"),
     ]
+}
+
+/// Does what the server would come to do by itself.
+async fn clean(databases: &[String]) {
+    for database in databases {
+        let mut connection = PgConnection::connect(database).await.expect("the database");
+        sqlx::raw_sql("vacuum (analyze)").execute(&mut connection).await.expect("it is cleaned");
+        connection.close().await.expect("a goodbye");
+    }
 }
 
 /// Fills the queue of a node that does not run, and has one work it off.

@@ -116,7 +116,7 @@ async fn shares(url: String) -> Result<(), String> {
 }
 
 /// Waits until somebody waits for a lock.
-async fn held(server: &mut PgConnection) {
+pub(crate) async fn held(server: &mut PgConnection) {
     until("the first append at the lock", PATIENCE, async || {
         let waits = "select exists (select 1 from pg_locks where not granted)";
         sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut *server).await.unwrap().then_some(())

@@ -22,9 +22,9 @@ use crate::wait::until;
 
 /// Who owns the databases.
 const USER: &str = "troupe";
-/// A commit as it goes to the server, where a [`proxy`](crate::proxy) may cut: the end of a simple query, with its NUL. What goes with
-/// it stands before it in the same query.
-pub const COMMIT: &[u8] = b"commit\x00";
+/// A commit as it goes to the server, where a [`proxy`](crate::proxy) may cut. What goes with it stands before it in the same query,
+/// and what the next transaction begins with behind it.
+pub const COMMIT: &[u8] = b"commit;";
 /// How long the server may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
 

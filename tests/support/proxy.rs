@@ -177,6 +177,11 @@ impl Proxy {
         *self.shared.due() = Some(cut);
     }
 
+    /// What no line has met yet is no longer there.
+    pub fn disarm(&self) {
+        *self.shared.due() = None;
+    }
+
     /// Whether no line has met it yet.
     #[must_use]
     pub fn armed(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Ends on their way to the bus, and from there out of the outbox.
 //!
 //! ```text
-//! told, at most a window of them at a time ─► confirmed ─► their rows deleted, all that are there in one go
+//! told, at most a window of them at a time ─► confirmed, at most a window of them ─► their rows deleted, all that are there in one go
 //! ```
 //!
 //! Kept by the relay, which feeds it and asks it to [go on](Round::next). What goes wrong with one of them is not the others' affair: no more
@@ -36,14 +36,15 @@ pub(super) enum Untold {
 }
 
 impl<'a> Round<'a> {
-    /// An empty one, for at most `window` ends.
+    /// An empty one, for at most `window` ends that are being told, and as many whose rows wait to be deleted: a commit that takes its time
+    /// holds up nothing until then.
     pub(super) fn new(outbox: &'a dyn Outbox, window: usize) -> Self {
         let window = window.max(1);
         Self { outbox, window, telling: FuturesUnordered::new(), told: Vec::new(), deleting: None, failure: None }
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.failure.is_none() && self.telling.len() + self.told.len() < self.window
+        self.failure.is_none() && self.telling.len() < self.window && self.told.len() < self.window
     }
 
     pub(super) const fn has_failed(&self) -> bool {
@@ -99,7 +100,17 @@ mod tests {
 
     /// Notes what is deleted.
     #[derive(Default)]
-    struct Notes(Mutex<Vec<Vec<i64>>>);
+    struct Notes {
+        deleted: Mutex<Vec<Vec<i64>>>,
+        /// Deletions do not end.
+        is_stuck: bool,
+    }
+
+    impl Notes {
+        fn stuck() -> Self {
+            Self { is_stuck: true, ..Self::default() }
+        }
+    }
 
     #[async_trait]
     impl Outbox for Notes {
@@ -112,9 +123,30 @@ mod tests {
         }
 
         async fn told(&self, seqs: Vec<i64>) -> Result<(), store::Error> {
-            self.0.lock().unwrap().push(seqs);
+            self.deleted.lock().unwrap().push(seqs);
+            if self.is_stuck {
+                std::future::pending::<()>().await;
+            }
             Ok(())
         }
+    }
+
+    #[tokio::test]
+    async fn a_deletion_that_takes_its_time_holds_up_none_that_can_be_told() {
+        let stuck = Notes::stuck();
+        let mut round = Round::new(&stuck, 2);
+        // The first of them is on its way out of the outbox for ever, the second one waits for that.
+        for place in 0..2 {
+            round.push(std::future::ready(Ok(place)).boxed());
+            round.next().await;
+        }
+        round.push(std::future::pending().boxed());
+        assert_eq!((round.telling.len(), round.told.len()), (1, 1));
+        assert!(round.has_room(), "what waits for its deletion takes nobody's place");
+        round.push(std::future::ready(Ok(2)).boxed());
+        round.next().await;
+        assert_eq!((round.telling.len(), round.told.len()), (1, 2));
+        assert!(!round.has_room(), "and no more than a window waits for it");
     }
 
     #[tokio::test]
@@ -131,7 +163,7 @@ mod tests {
         }
         assert!(!round.has_room(), "no more are taken");
         assert!(matches!(round.close().await, Err(Untold::Bus(bus::Error::Unavailable(_)))));
-        let mut deleted = notes.0.lock().unwrap().concat();
+        let mut deleted = notes.deleted.lock().unwrap().concat();
         deleted.sort_unstable();
         assert_eq!(deleted, [7, 8]);
     }

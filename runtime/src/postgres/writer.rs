@@ -26,14 +26,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
-use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Connection as _, Postgres, Row as _};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::session::{Failure, NOBODY, Session, silent};
 use super::{Error, Options, connected};
 pub use crate::group_commit::Written;
-use crate::group_commit::{self, Batch, Intake, Operation, Queue};
+use crate::group_commit::{Batch, Intake, Operation, Queue};
 
 /// First wait before the server is tried again; doubles.
 const BACKOFF_BASE: Duration = Duration::from_millis(50);
@@ -42,17 +41,6 @@ const BACKOFF_CAP: Duration = Duration::from_secs(1);
 /// Times that a transaction is begun again because another one won.
 const COLLISIONS_MAX: u32 = 5;
 
-/// The transaction's number, and how the lease of a node stands. Prepared by name, for a query that begins a transaction with it: planned for each
-/// of them it would take as long as the rest of the query.
-const PREPARE: &str = "\
-    prepare troupe_begin (bigint) as \
-    select pg_current_xact_id()::text, \
-           (select case when ended_at is not null then 'over' when lease_until <= clock_timestamp() then 'run out' else 'held' end \
-            from nodes where incarnation = $1)";
-/// Who has not begun to live yet; the server counts from 1.
-const NOBODY: i64 = 0;
-const STATUS: &str = "select pg_xact_status($1::text::xid8)";
-
 /// The queue to the one writing connection. Cheap to clone.
 #[derive(Clone)]
 pub struct Writer {
@@ -60,21 +48,6 @@ pub struct Writer {
     /// The incarnation of the node, or [`NOBODY`].
     life: Arc<AtomicI64>,
 }
-
-/// The writing connection inside an open transaction; counts the rows that it writes.
-pub struct Session {
-    connection: PgConnection,
-    /// [`PREPARE`] was sent.
-    is_prepared: bool,
-    rows: u64,
-    /// What goes with the commit; each ends in a semicolon.
-    last: String,
-    life: i64,
-    in_doubt: bool,
-}
-
-/// A statement with its arguments; texts may be borrowed, they are copied into what is sent.
-pub type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
 impl Writer {
     pub(super) fn start(connection: PgConnection, connect: PgConnectOptions, options: &Options) -> Self {
@@ -126,92 +99,6 @@ impl Writer {
     }
 }
 
-impl group_commit::Session for Session {
-    type Error = Error;
-
-    fn closed() -> Error {
-        Error::Closed
-    }
-
-    fn miscounted(kind: &'static str) -> Error {
-        Error::Statement(format!("{kind} answered the wrong number of writes"))
-    }
-}
-
-impl Session {
-    const fn new(connection: PgConnection) -> Self {
-        Self { connection, is_prepared: false, rows: 0, last: String::new(), life: NOBODY, in_doubt: false }
-    }
-
-    /// The incarnation whose lease a statement of its own has to look at ([`Operation::execute_alone`]).
-    #[must_use]
-    pub const fn life(&self) -> i64 {
-        self.life
-    }
-
-    /// Whether the one operation of this transaction was sent as a statement of its own before and not answered: what it
-    /// finds in its place may be its own.
-    #[must_use]
-    pub const fn is_in_doubt(&self) -> bool {
-        self.in_doubt
-    }
-
-    /// Runs a statement that writes and answers nothing.
-    pub async fn write(&mut self, statement: Statement<'_>) -> Result<(), Error> {
-        self.changing(statement).await.map(drop)
-    }
-
-    /// Runs a statement that writes; answers how many rows.
-    pub async fn changing(&mut self, statement: Statement<'_>) -> Result<u64, Error> {
-        let rows = statement.execute(&mut self.connection).await?.rows_affected();
-        self.rows += rows;
-        Ok(rows)
-    }
-
-    /// Runs a statement that writes; each row that it returns is a row that it wrote.
-    pub async fn returning(&mut self, statement: Statement<'_>) -> Result<Vec<PgRow>, Error> {
-        self.returning_one_for(1, statement).await
-    }
-
-    /// Runs a statement that writes and tells in one row what became of all of it, where a row for each would be read one by one. How
-    /// many were written is [noted](Self::wrote) by whoever has read it.
-    pub async fn gathering(&mut self, statement: Statement<'_>) -> Result<PgRow, Error> {
-        Ok(statement.fetch_one(&mut self.connection).await?)
-    }
-
-    /// So many rows were written.
-    pub const fn wrote(&mut self, rows: u64) {
-        self.rows += rows;
-    }
-
-    /// Runs a statement that writes; each row that it returns stands for so many that it wrote.
-    pub async fn returning_one_for(&mut self, written: u64, statement: Statement<'_>) -> Result<Vec<PgRow>, Error> {
-        let rows = statement.fetch_all(&mut self.connection).await?;
-        self.rows += written * rows.len() as u64;
-        Ok(rows)
-    }
-
-    /// Leaves a statement for the commit, which goes with it in one way there and back: it has no arguments, and nobody waits
-    /// for what it answers. The rows that it writes are counted.
-    pub fn write_last(&mut self, statement: &str) {
-        self.last.push_str(statement);
-        self.last.push(';');
-    }
-
-    /// Runs a statement that reads, or only locks.
-    pub async fn read(&mut self, statement: Statement<'_>) -> Result<Vec<PgRow>, Error> {
-        Ok(statement.fetch_all(&mut self.connection).await?)
-    }
-}
-
-/// How a transaction did not end well.
-enum Failure {
-    /// It left nothing behind.
-    Refused(Error),
-    /// Its commit was sent, and not answered.
-    Doubt { number: String, rows: u64, cause: Error },
-}
-
 /// The writing side.
 struct Work {
     /// Nothing while the server is away.
@@ -235,7 +122,7 @@ impl Work {
             self.batch(batch).await;
         }
         if let Some(session) = self.session
-            && let Err(error) = session.connection.close().await
+            && let Err(error) = session.close().await
         {
             tracing::debug!(%error, "the database did not take leave");
         }
@@ -269,11 +156,12 @@ impl Work {
     /// Runs the batch, the short way if it can go that way; answers the rows written.
     async fn transaction(&mut self, batch: &mut Batch<Session>) -> Result<u64, Error> {
         let life = self.life.load(Ordering::Acquire);
-        let Some(rows) = batch.rows_alone().filter(|_| life != NOBODY) else {
+        let has_begun = self.session.as_ref().is_some_and(Session::has_begun);
+        let Some(rows) = batch.rows_alone().filter(|_| life != NOBODY && !has_begun) else {
             return self.ordinary(batch, false).await;
         };
         let mut session = self.session().await?;
-        session.life = life;
+        session.lives_as(life);
         let limit = self.options.answer_timeout;
         self.patience.as_mut().reset(Instant::now() + limit);
         let written = tokio::select! {
@@ -325,8 +213,8 @@ impl Work {
         loop {
             let mut session = self.session().await?;
             let life = self.life.load(Ordering::Acquire);
-            session.in_doubt = in_doubt;
-            let failure = match attempt(&mut session, life, batch, self.options.answer_timeout).await {
+            session.set_in_doubt(in_doubt);
+            let failure = match self.attempt(&mut session, life, batch).await {
                 Ok(rows) => {
                     self.session = Some(session);
                     return Ok(rows);
@@ -341,7 +229,7 @@ impl Work {
                 }
                 Failure::Refused(error) => {
                     let kept = !matches!(error, Error::Unavailable(_) | Error::Closed);
-                    if kept && rolled_back(&mut session, self.options.answer_timeout).await {
+                    if kept && session.rolled_back(self.options.answer_timeout).await {
                         self.session = Some(session);
                     }
                     collisions += 1;
@@ -413,78 +301,30 @@ impl Work {
 
     async fn status(&mut self, number: &str) -> Result<Option<String>, Error> {
         let mut session = self.session().await?;
-        let asked = sqlx::query_scalar(STATUS).bind(number.to_owned()).fetch_one(&mut session.connection);
-        let status = timed(self.options.answer_timeout, asked).await?;
+        let status = session.status(number, self.options.answer_timeout).await?;
         self.session = Some(session);
         Ok(status)
     }
-}
 
-async fn attempt(
-    session: &mut Session,
-    life: i64,
-    batch: &mut Batch<Session>,
-    limit: Duration,
-) -> Result<u64, Failure> {
-    session.rows = 0;
-    session.last.clear();
-    let (number, lease) = begin(session, life, limit).await.map_err(Failure::Refused)?;
-    if let Err(error) = &lease {
-        let refused = batch.split_leased();
-        if !refused.is_empty() {
-            tracing::warn!(%error, operations = refused.len(), "writes were refused");
-            refused.settle(&lease);
+    /// The course of one transaction; answers the rows written.
+    async fn attempt(&mut self, session: &mut Session, life: i64, batch: &mut Batch<Session>) -> Result<u64, Failure> {
+        let limit = self.options.answer_timeout;
+        let begun = session.begin(life, limit).await.map_err(Failure::Refused)?;
+        if let Err(error) = &begun.lease {
+            let refused = batch.split_leased();
+            if !refused.is_empty() {
+                tracing::warn!(%error, operations = refused.len(), "writes were refused");
+                refused.settle(&begun.lease);
+            }
+            if batch.is_empty() {
+                return Err(Failure::Refused(error.clone()));
+            }
         }
-        if batch.is_empty() {
-            return Err(Failure::Refused(error.clone()));
+        match timeout(limit, batch.execute(session)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(Failure::Refused(error)),
+            Err(_) => return Err(Failure::Refused(silent(limit))),
         }
+        session.commit(begun, self.intake.has_more(), limit).await
     }
-    match timeout(limit, batch.execute(session)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(Failure::Refused(error)),
-        Err(_) => return Err(Failure::Refused(silent(limit))),
-    }
-    session.last.push_str("commit");
-    let last = sqlx::raw_sql(AssertSqlSafe(std::mem::take(&mut session.last)));
-    match timed(limit, last.execute(&mut session.connection)).await {
-        Ok(written) => Ok(session.rows + written.rows_affected()),
-        // The server says no to what went with the commit: it did not come to that.
-        Err(refusal @ (Error::Statement(_) | Error::Collided(_) | Error::Corrupt(_))) => Err(Failure::Refused(refusal)),
-        Err(cause) => Err(Failure::Doubt { number, rows: session.rows, cause }),
-    }
-}
-
-/// Opens a transaction; answers its number, and whether the lease of the node that lives as `life` is held.
-async fn begin(session: &mut Session, life: i64, limit: Duration) -> Result<(String, Result<(), Error>), Error> {
-    if !session.is_prepared {
-        timed(limit, sqlx::raw_sql(PREPARE).execute(&mut session.connection)).await?;
-        session.is_prepared = true;
-    }
-    let question = format!("begin isolation level read committed; execute troupe_begin({life})");
-    let row = timed(limit, sqlx::raw_sql(AssertSqlSafe(question)).fetch_one(&mut session.connection)).await?;
-    let lease = match row.try_get::<Option<&str>, _>(1)? {
-        // Who has not begun to live has none.
-        _ if life == NOBODY => Ok(()),
-        Some("held") => Ok(()),
-        Some("run out") => Err(Error::Lapsed),
-        // Without a row the name is another incarnation's.
-        _ => Err(Error::Over),
-    };
-    Ok((row.try_get(0)?, lease))
-}
-
-/// Whether the connection can be used again.
-async fn rolled_back(session: &mut Session, limit: Duration) -> bool {
-    timed(limit, sqlx::raw_sql("rollback").fetch_all(&mut session.connection)).await.is_ok()
-}
-
-async fn timed<T>(limit: Duration, question: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Error> {
-    match timeout(limit, question).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(silent(limit)),
-    }
-}
-
-fn silent(limit: Duration) -> Error {
-    Error::Unavailable(format!("no answer within {limit:?}"))
 }

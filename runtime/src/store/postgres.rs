@@ -26,7 +26,7 @@ use sqlx::postgres::PgRow;
 use super::reported::Reported;
 use super::{Damage, Error, Options, Stores};
 use crate::group_commit::Operation;
-use crate::postgres::writer::{Session, Statement};
+use crate::postgres::session::{Session, Statement};
 use crate::postgres::{self, Database};
 
 /// Every aggregate of the store that lives in `database`.

@@ -11,7 +11,7 @@ use crate::domain::ids::{StepId, TaskId};
 use crate::domain::journal::FORMAT_VERSION;
 use crate::group_commit::Operation;
 use crate::postgres;
-use crate::postgres::writer::{Session, Statement};
+use crate::postgres::session::{Session, Statement};
 use crate::store::payload::{Options, Payload};
 use crate::store::{Error, Fork, NOBODY};
 

@@ -15,7 +15,7 @@ use crate::domain::journal::{Entry, FORMAT_VERSION};
 use crate::domain::step::StepStatus;
 use crate::group_commit::Operation;
 use crate::postgres;
-use crate::postgres::writer::Session;
+use crate::postgres::session::Session;
 use crate::store::payload::{Options, Payload};
 use crate::store::{Append, Claim, Error, Journal};
 

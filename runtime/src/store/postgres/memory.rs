@@ -13,7 +13,7 @@ use super::rows::{Stored, at, broken, column, count, looked_up, moment, payload,
 use crate::domain::agent::AgentName;
 use crate::group_commit::Operation;
 use crate::postgres;
-use crate::postgres::writer::{Session, Statement};
+use crate::postgres::session::{Session, Statement};
 use crate::store::payload::{BODY, Payload, checksum as checksum_of};
 use crate::store::{Error, Memory, Remembered, SessionFilter, SessionRow};
 

@@ -15,7 +15,7 @@ use super::rows::Stored;
 use crate::domain::step::Incarnation;
 use crate::group_commit::Operation;
 use crate::postgres;
-use crate::postgres::writer::{Session, Statement};
+use crate::postgres::session::{Session, Statement};
 use crate::store::{Error, NodeRow, Nodes, Renewal};
 
 /// The clock is read once: a second reading is later, and a lease would not be as long as it says.

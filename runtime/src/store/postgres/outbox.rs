@@ -15,7 +15,7 @@ use crate::domain::ids::{StepId, TaskId};
 use crate::domain::step::Incarnation;
 use crate::group_commit::Operation;
 use crate::postgres;
-use crate::postgres::writer::Session;
+use crate::postgres::session::Session;
 use crate::store::{Damage, Error, Outbox, Told};
 
 const PENDING: &str = concat!(

@@ -18,7 +18,7 @@ use super::rows::{Stored, at, broken, clean, column, moment, rounds, task_place}
 use crate::domain::ids::TaskId;
 use crate::group_commit::Operation;
 use crate::postgres;
-use crate::postgres::writer::Session;
+use crate::postgres::session::Session;
 use crate::store::{Error, Replies, ReplyOutcome, ReplyRow, ReplyState};
 
 /// One statement, so that of two nodes that begin at once the second hears of the first.

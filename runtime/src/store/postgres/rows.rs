@@ -19,7 +19,7 @@ use crate::domain::event::Event;
 use crate::domain::ids::StepId;
 use crate::domain::journal::{Entry, Unreadable};
 use crate::postgres;
-use crate::postgres::writer::Statement;
+use crate::postgres::session::Statement;
 use crate::store::payload::{BODY, Columns, EVENT, Held, Payload};
 pub(super) use crate::store::record::{
     Ending, answer_of, at, count, event_json, in_entry, json, pinned, range, rounds, status_of, stored_outcome,

@@ -10,7 +10,7 @@ use super::rows::{Stored, at, json, moment};
 use crate::domain::agent::AgentSpec;
 use crate::group_commit::Operation;
 use crate::postgres;
-use crate::postgres::writer::Session;
+use crate::postgres::session::Session;
 use crate::store::{Error, Specs};
 
 const KEEP: &str = "\

@@ -22,7 +22,7 @@ use crate::domain::journal::FORMAT_VERSION;
 use crate::domain::step::{Epoch, Incarnation};
 use crate::group_commit::Operation;
 use crate::postgres;
-use crate::postgres::writer::{Session, Statement};
+use crate::postgres::session::{Session, Statement};
 use crate::store::payload::{Options, Payload};
 use crate::store::{Claim, Completion, Error, Orphan, Steps};
 

@@ -26,7 +26,7 @@ use crate::domain::step::{Epoch, Incarnation, StepStatus};
 use crate::domain::task::TaskStatus;
 use crate::group_commit::Operation;
 use crate::postgres;
-use crate::postgres::writer::{Session, Statement};
+use crate::postgres::session::{Session, Statement};
 use crate::store::payload::{Options, Payload};
 use crate::store::{Acceptance, Accepted, Claim, Error, Fork, Journal as _, Step, Task, TaskFilter, Tasks};
 
