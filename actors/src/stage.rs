@@ -83,7 +83,7 @@ impl Default for Options {
             steps_per_instance_max: 256,
             ahead_max: 256,
             accept_max: 256,
-            prefetch: 512,
+            prefetch: 256,
             aging: Duration::from_mins(1),
             claims_max: 20,
             record_for: Duration::from_secs(600),

@@ -19,7 +19,7 @@
 //! server's clock and without another way there and back. Operations that are under the lease are refused when it has
 //! run out or was ended; the others (renewing it, for one) go on in the same transaction.
 //!
-//! The queue is [`crate::group_commit`]'s. Who calls: `store/postgres`.
+//! The queue is [`crate::group_commit`]'s; how a transaction begins and ends on the connection is [`super::session`]'s. Who calls: `store/postgres`.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -173,7 +173,7 @@ section! {
         /// Deliveries that an inbox accepts in one go.
         accept_max: usize = 256, count(10_000), restart;
         /// Deliveries that wait in memory beside those accepted.
-        prefetch: usize = 512, count(65_535), restart;
+        prefetch: usize = 256, count(65_535), restart;
         /// Claims of a step without any progress, node crashes counted, after which it fails.
         claims_max: u32 = 20, count(10_000), restart;
         /// How long a step tries to record what it has in hand while the store does not answer.
