@@ -11,7 +11,7 @@
 //! ```
 //!
 //! It owns the queue of ends in memory, which is only there so that nobody has to read what somebody has just written: when the
-//! relay dies, or the queue overflows, or the bus was away, the outbox has all of it.
+//! relay dies, or the queue overflows, or what is in it says too much, or the bus was away, the outbox has all of it.
 //!
 //! An answer that is too large for an event is told in short. What the bus will never take is a dead letter, with the
 //! cause `untold`: it must not stand in the way of the ends behind it.
@@ -35,7 +35,7 @@ use troupe_runtime::fault::Faulty as _;
 use troupe_runtime::store::Told;
 use troupe_runtime::supervision::ChildContext;
 
-use self::hint::RelayMessage;
+use self::hint::{End, RelayMessage};
 use self::round::{Round, Untold};
 use crate::roster::Roster;
 use crate::stage::Stage;
@@ -53,7 +53,7 @@ pub struct Relay {
 /// What it has before it.
 pub struct Desk {
     /// Ends in memory; each is in the outbox too.
-    ends: mpsc::Receiver<Told>,
+    ends: mpsc::Receiver<End>,
     /// Ends that were read from the outbox last: they may come by memory yet.
     read: HashSet<i64>,
     /// The outbox has to be read.
@@ -118,7 +118,7 @@ impl Relay {
                 if round.has_failed() {
                     break;
                 }
-                round.push(Box::pin(self.tell_one(end)));
+                round.push(Box::pin(self.tell_read(end)));
             }
         }
         round.close().await
@@ -149,13 +149,20 @@ impl Relay {
         Round::new(&*self.stage.ports.stores.outbox, self.stage.options.relay_window)
     }
 
-    fn take<'a>(&'a self, round: &mut Round<'a>, desk: &mut Desk, end: Told) {
-        if !desk.read.remove(&end.seq) {
+    fn take<'a>(&'a self, round: &mut Round<'a>, desk: &mut Desk, end: End) {
+        if !desk.read.remove(&end.told.seq) {
             round.push(Box::pin(self.tell_one(end)));
         }
     }
 
-    async fn tell_one(&self, end: Told) -> Result<i64, bus::Error> {
+    /// Tells an end of those in memory; answers its place.
+    async fn tell_one(&self, end: End) -> Result<i64, bus::Error> {
+        self.tell(&end.told).await?;
+        Ok(end.told.seq)
+    }
+
+    /// The same for one of those read.
+    async fn tell_read(&self, end: Told) -> Result<i64, bus::Error> {
         self.tell(&end).await?;
         Ok(end.seq)
     }
@@ -220,7 +227,7 @@ impl Relay {
 }
 
 impl Desk {
-    fn new(ends: mpsc::Receiver<Told>) -> Self {
+    fn new(ends: mpsc::Receiver<End>) -> Self {
         Self { ends, read: HashSet::new(), behind: true, rests_until: None, teller: None }
     }
 

@@ -52,6 +52,8 @@ pub struct Options {
     pub relay_window: usize,
     /// Ends of steps that wait for the relay in memory; those beyond it are read from the outbox.
     pub relay_queue: usize,
+    /// Bytes that ends in memory may take by what they say, those that are being told too; those beyond it are read from the outbox.
+    pub relay_bytes_max: usize,
     /// How often the relay looks by itself, without a hint, and the recovery for steps that this node has lost.
     pub sweep_every: Duration,
     /// Orphaned steps that are claimed in one go.
@@ -83,7 +85,7 @@ impl Default for Options {
             steps_per_instance_max: 256,
             ahead_max: 256,
             accept_max: 256,
-            prefetch: 256,
+            prefetch: 512,
             aging: Duration::from_mins(1),
             claims_max: 20,
             record_for: Duration::from_secs(600),
@@ -92,7 +94,8 @@ impl Default for Options {
             stalled_after: Duration::from_mins(2),
             relay_batch: 256,
             relay_window: 512,
-            relay_queue: 1024,
+            relay_queue: 4096,
+            relay_bytes_max: 16 * 1024 * 1024,
             sweep_every: Duration::from_secs(5),
             orphans_max: 256,
             call_timeout: Duration::from_secs(1),
@@ -140,7 +143,7 @@ impl Stage {
     pub fn new(ports: Arc<Ports>, options: Options, lease: Hold) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(options.steps_max)),
-            relay: RelayHint::new(options.relay_queue),
+            relay: RelayHint::new(options.relay_queue, options.relay_bytes_max),
             options,
             lease,
             in_hand: InHand::new(ports.clock.clone()),

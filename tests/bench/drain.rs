@@ -16,13 +16,14 @@ use futures::future::try_join_all;
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 use troupe_runtime::bus::Routing;
-use troupe_runtime::bus::tap::Passed;
+use troupe_runtime::bus::tap::{Passed, Tap};
 use troupe_runtime::domain::agent::{AgentName, SlackReply};
 use troupe_runtime::domain::answer::{Answered, Origin};
 use troupe_runtime::domain::event::Event;
 use troupe_runtime::domain::ids::TaskId;
 use troupe_runtime::domain::outcome::Outcome;
 use troupe_runtime::domain::topic::{Topic, TopicPattern};
+use troupe_runtime::ports::Ports;
 use troupe_tests::postgres::Postgres;
 use troupe_tests::rabbitmq::RabbitMq;
 use troupe_tests::wait::until;
@@ -153,7 +154,7 @@ pub(crate) async fn measure(dir: &Path, postgres: Option<&Postgres>, rounds: usi
 }
 
 /// Does what the server would come to do by itself.
-async fn clean(databases: &[String]) {
+pub(crate) async fn clean(databases: &[String]) {
     for database in databases {
         let mut connection = PgConnection::connect(database).await.expect("the database");
         sqlx::raw_sql("vacuum (analyze)").execute(&mut connection).await.expect("it is cleaned");
@@ -173,41 +174,56 @@ async fn drained(place: &Place, meter: Meter) -> Drained {
     drop(ports);
 
     let ports = place.open().await;
-    let topic: TopicPattern = "agent.output.*".parse().expect("a pattern");
-    let mut answers = ports.taps.open(topic, TASKS, 1).expect("a tap");
+    let mut answers = Answers::of(&ports, TASKS);
     let mut node = Node::unheard(ports).await;
-    // Looked at now and then: to be woken for each would be a turn of another thread for each.
-    let mut confirmed = async || {
+    let mut count = 0;
+    while count == 0 {
+        count = answers.more().await;
+    }
+    let (begun, before, already) = (Instant::now(), meter.read(), count);
+    while count < TASKS {
+        count += answers.more().await;
+    }
+    let tasks = (TASKS - already) as f64;
+    let (elapsed, used) = (begun.elapsed().as_secs_f64(), meter.read().since(before, tasks));
+    take_out(&mut node, TASKS).await;
+    let ports = node.ports.clone();
+    node.stop().await;
+    Drained { rate: tasks / elapsed, used, rows: ports.written().rows as f64 / TASKS as f64 }
+}
+
+/// Counts answers that the bus has confirmed; they stay in their queue.
+pub(crate) struct Answers(Tap);
+
+impl Answers {
+    /// Those of a node on these parts, from now on; so many may come between two looks.
+    pub(crate) fn of(ports: &Ports, room: usize) -> Self {
+        let topic: TopicPattern = "agent.output.*".parse().expect("a pattern");
+        Self(ports.taps.open(topic, room, 1).expect("a tap"))
+    }
+
+    /// How many more there are after a while. Looked at now and then: to be woken for each would be a turn of another thread for each.
+    pub(crate) async fn more(&mut self) -> usize {
         tokio::time::sleep(LOOK).await;
         let mut more = 0;
-        while let Some(passed) = answers.next().now_or_never() {
+        while let Some(passed) = self.0.next().now_or_never() {
             more += match passed.expect("the node runs") {
                 Passed::Event(_) => 1,
                 Passed::Missed(more) => more as usize,
             };
         }
         more
-    };
-    let mut count = 0;
-    while count == 0 {
-        count = confirmed().await;
     }
-    let (begun, before, already) = (Instant::now(), meter.read(), count);
-    while count < TASKS {
-        count += confirmed().await;
-    }
-    let tasks = (TASKS - already) as f64;
-    let (elapsed, used) = (begun.elapsed().as_secs_f64(), meter.read().since(before, tasks));
-    // For the next round.
+}
+
+/// Takes so many answers out of their queue, for the next round.
+pub(crate) async fn take_out(node: &mut Node, answers: usize) {
     node.listen().await;
     let heard = node.heard.clone();
     until("the queue of answers to be empty", PATIENCE, async || {
-        (heard.load(Ordering::Relaxed) >= TASKS).then_some(())
+        (heard.load(Ordering::Relaxed) >= answers).then_some(())
     })
     .await;
-    let ports = node.ports.clone();
-    node.stop().await;
-    Drained { rate: tasks / elapsed, used, rows: ports.written().rows as f64 / TASKS as f64 }
 }
 
 /// A task of 1 KiB for an agent.

@@ -2,7 +2,7 @@
 //! leaves room; beside the lean pipe doing the same, in the same rounds.
 //!
 //! A task takes from when it is handed to the bus's client until the broker has confirmed its answer. At a thousand a second the
-//! first tenth is not counted.
+//! first tenth is not counted. As in a drain, answers stay in their queue on all sides, and tables are cleaned before anybody is measured.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -18,7 +18,7 @@ use troupe_runtime::domain::topic::TopicPattern;
 use troupe_tests::postgres::Postgres;
 use troupe_tests::rabbitmq::RabbitMq;
 
-use crate::drain::{question, texts};
+use crate::drain::{Answers, clean, question, take_out, texts};
 use crate::figure::Figure;
 use crate::node::{Node, Place};
 use crate::pipe::{Pipe, Shape};
@@ -43,18 +43,25 @@ pub(crate) async fn measure(dir: &Path, postgres: Option<&Postgres>, rounds: usi
         return Vec::new();
     };
     let vhosts = broker.create("live", 3);
-    let pipe = Pipe::open(&broker.url(&vhosts[0]), &server.create("live_pipe").await, texts(), Shape::Lean).await;
-    let database = server.create("live_routed").await;
-    let routed = Pipe::open(&broker.url(&vhosts[2]), &database, texts(), Shape::Routed).await;
-    let (amqp, database) = (broker.url(&vhosts[1]), server.create("live").await);
+    let databases = [server.create("live_pipe").await, server.create("live_routed").await, server.create("live").await];
+    let pipe = Pipe::open(&broker.url(&vhosts[0]), &databases[0], texts(), Shape::Lean).await;
+    let routed = Pipe::open(&broker.url(&vhosts[2]), &databases[1], texts(), Shape::Routed).await;
+    let (amqp, database) = (broker.url(&vhosts[1]), databases[2].clone());
     let place = Place { dir: dir.join("edge"), database_url: Some(database), amqp_url: Some(amqp) };
     let mut series: [Vec<f64>; 7] = <_>::default();
     for round in 0..=rounds {
-        let (lean, through_topics) = (piped(&pipe).await, piped(&routed).await);
+        clean(&databases).await;
+        let lean = piped(&pipe).await;
+        clean(&databases).await;
+        let through_topics = piped(&routed).await;
+        clean(&databases).await;
         let lean_latencies = piped_at_a_pace(&pipe).await;
-        let node = Node::start(&place).await;
+        let mut node = Node::unheard(place.open().await).await;
+        clean(&databases).await;
         let ours = live(&node).await;
+        clean(&databases).await;
         let latencies = at_a_pace(&node).await;
+        take_out(&mut node, TASKS + PACED).await;
         node.stop().await;
         // The first round warms caches and statements.
         if round > 0 {
@@ -72,7 +79,8 @@ pub(crate) async fn measure(dir: &Path, postgres: Option<&Postgres>, rounds: usi
         baseline: Some(baseline),
         conditions: conditions.to_owned(),
     };
-    let at_once = format!("{TASKS} tasks of 1 KiB, published and worked off at once; the answers are taken out too");
+    let at_once =
+        format!("{TASKS} tasks of 1 KiB, published and worked off at once, each answer published and confirmed");
     let paced = format!("{PACED} tasks, {} a second, from publish to confirmed answer", 1000 / EVERY.as_millis());
     vec![
         figure(NAMES[0], "tasks/s", ours.clone(), ("tasks/s, the lean pipe", lean), &at_once),
@@ -100,7 +108,7 @@ async fn piped_at_a_pace(pipe: &Pipe) -> Vec<f64> {
 }
 
 async fn live(node: &Node) -> f64 {
-    let (mut answers, agent) = (tap(node, TASKS), agent());
+    let (mut answers, agent) = (Answers::of(&node.ports, TASKS), agent());
     let begun = Instant::now();
     let room = Arc::new(Semaphore::new(WINDOW));
     let published = (0..TASKS).map(|_| {
@@ -113,10 +121,7 @@ async fn live(node: &Node) -> f64 {
     let answered = async {
         let mut count = 0;
         while count < TASKS {
-            count += match answers.next().await.expect("the node runs") {
-                Passed::Event(_) => 1,
-                Passed::Missed(more) => more as usize,
-            };
+            count += answers.more().await;
         }
     };
     let (published, ()) = tokio::join!(try_join_all(published), answered);

@@ -44,7 +44,7 @@ llm_config:
   model: at-once
   script: [{reply: done}]
 instructions: Answer.
-instances: 2
+instances: 4
 ";
 
 /// Who waits for which task.

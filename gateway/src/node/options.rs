@@ -171,6 +171,7 @@ pub(super) fn actors(config: &NodeConfig) -> stage::Options {
         relay_batch: of.relay_batch,
         relay_window: of.relay_window,
         relay_queue: of.relay_queue,
+        relay_bytes_max: of.relay_bytes_max,
         sweep_every: of.sweep_every,
         orphans_max: of.orphans_max,
         call_timeout: of.call_timeout,

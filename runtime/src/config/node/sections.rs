@@ -173,7 +173,7 @@ section! {
         /// Deliveries that an inbox accepts in one go.
         accept_max: usize = 256, count(10_000), restart;
         /// Deliveries that wait in memory beside those accepted.
-        prefetch: usize = 256, count(65_535), restart;
+        prefetch: usize = 512, count(65_535), restart;
         /// Claims of a step without any progress, node crashes counted, after which it fails.
         claims_max: u32 = 20, count(10_000), restart;
         /// How long a step tries to record what it has in hand while the store does not answer.
@@ -189,7 +189,9 @@ section! {
         /// Ends of steps that the relay tells at a time, and as many that are told and wait for the deletion of their rows.
         relay_window: usize = 512, count(10_000), restart;
         /// Ends of steps that wait for the relay in memory; those beyond it are read from the outbox.
-        relay_queue: usize = 1024, count(100_000), restart;
+        relay_queue: usize = 4096, count(100_000), restart;
+        /// Memory for what ends that wait or are being told say; those beyond it are read from the outbox.
+        relay_bytes_max: usize = 16 * MIB, LARGE, restart;
         /// How often the relay looks by itself, without a hint, and the recovery for steps that this node has lost.
         sweep_every: Duration = Duration::from_secs(5), TIME, restart;
         /// Orphaned steps that are claimed in one go.
