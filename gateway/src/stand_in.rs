@@ -328,7 +328,7 @@ impl Shared {
     fn take(&self, via: &'static str, channel: &str, ephemeral: bool, body: Value) -> Option<String> {
         let text = body["text"].as_str().filter(|text| !text.is_empty())?.to_owned();
         let word = |value: &Value| value.as_str().map(str::to_owned);
-        let (ts, count) = {
+        let ts = {
             let mut replies = lock(&self.replies);
             let ts = format!("1700000000.{:06}", replies.len() + 1);
             replies.push(Reply {
@@ -342,9 +342,10 @@ impl Shared {
                 at: Utc::now(),
                 body,
             });
-            (ts, replies.len())
+            ts
         };
-        self.count.send_replace(count);
+        // Counted and not told: the last to tell a number need not be who has the last one.
+        self.count.send_modify(|count| *count += 1);
         Some(ts)
     }
 }
@@ -365,4 +366,36 @@ fn cut() -> Response {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Who waited for the last of some messages that came at once waited for ever, now and then.
+    #[tokio::test]
+    async fn messages_that_come_at_once_are_all_counted() {
+        const THREADS: usize = 8;
+        const ROUNDS: usize = 5_000;
+        let slack = SlackStandIn::start().await.unwrap();
+        let (together, wrong, shared) = (Barrier::new(THREADS), AtomicUsize::new(0), &slack.shared);
+        let come = || {
+            for _ in 0..ROUNDS {
+                together.wait();
+                shared.take("chat.postMessage", "C1", false, json!({"text": "hello"})).unwrap();
+                if together.wait().is_leader() && *shared.count.borrow() != lock(&shared.replies).len() {
+                    wrong.fetch_add(1, Ordering::Relaxed);
+                }
+                together.wait();
+            }
+        };
+        thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(come))));
+        assert_eq!(wrong.into_inner(), 0, "rounds after which a message was not counted");
+        assert!(slack.wait_for(THREADS * ROUNDS, Duration::ZERO).await);
+    }
 }
